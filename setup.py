@@ -1,0 +1,31 @@
+"Installs cxr_nb as `settings.ini` describes it; edit that file, not this one."
+from configparser import ConfigParser
+from pathlib import Path
+from setuptools import setup, find_packages
+
+here = Path(__file__).parent
+config = ConfigParser(delimiters=['='], interpolation=None)
+config.read(here/'settings.ini', encoding='utf-8')
+cfg = config['DEFAULT']
+
+setup(
+    name = cfg['lib_name'],
+    version = cfg['version'],
+    description = cfg['description'],
+    long_description = (here/'README.md').read_text(encoding='utf-8'),
+    long_description_content_type = 'text/markdown',
+    url = cfg['git_url'],
+    author = cfg['author'],
+    author_email = cfg['author_email'],
+    keywords = cfg['keywords'],
+    license = 'Apache-2.0',
+    license_files = ['LICENSE'],
+    packages = find_packages(include=['cxr_nb', 'cxr_nb.*']),
+    python_requires = f">={cfg['min_python']}",
+    install_requires = cfg['requirements'].split(),
+    extras_require = dict(dev=cfg['dev_requirements'].split(), kaggle=cfg['kaggle_requirements'].split()),
+    entry_points = dict(console_scripts=cfg['console_scripts'].split(), nbdev=[f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]),
+    classifiers = ['Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research', 'Intended Audience :: Education',
+                   'Programming Language :: Python :: 3', 'Topic :: Scientific/Engineering :: Image Recognition'],
+    zip_safe = False,
+)
