@@ -6,8 +6,8 @@
 __all__ = ['RECIPES', 'Recipe', 'fingerprint', 'train_run', 'Run', 'load_run', 'predict', 'evaluate_run', 'cxr_train',
            'read_results', 'add_result']
 
-# %% ../nbs/05_run.ipynb #a55743c4
-import argparse, csv, hashlib, json, os, platform, sys, time
+# %% ../nbs/05_run.ipynb #fb0cab9a
+import argparse, hashlib, json, os, platform, sys, time
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from sklearn.metrics import confusion_matrix
 from torch import nn
 from .data import check_films, find_data, find_films, findings, get_dls, get_test_dls
 from .model import build_model, model_stats
-from .train import SaveBest, get_learner, load_weights, read_about, use_fastest_step
+from .train import SaveBest, get_learner, keep_memory, load_weights, read_about, use_fastest_step
 from .evaluate import evaluate, plot_confusion_matrix, to_classes
 
 # %% ../nbs/05_run.ipynb #706f249d
@@ -74,7 +74,7 @@ def _measures(preds, vocab):
     return dict(films=len(preds), patients=preds.patient.nunique(), confusion_matrix=cm.tolist(),
                 **{c: {k: None if np.isnan(v) else round(float(v), 6) for k, v in row.items()} for c, row in table.iterrows()})
 
-# %% ../nbs/05_run.ipynb #aaf8c8a9
+# %% ../nbs/05_run.ipynb #b23da316
 def _new_folder(out, recipe):
     out = Path(out or Path('runs')/f'{datetime.now():%Y%m%d-%H%M%S}-{recipe.name}')
     if out.exists(): raise FileExistsError(f'{out} exists already; name a new folder as --out, so that no earlier run is lost.')
@@ -104,6 +104,7 @@ def train_run(
     dls = get_dls(path, r.bs, r.size, r.valid_name, r.valid_pct, r.seed, stats=stats)
     set_seed(r.seed, reproducible=True)
     learn = get_learner(dls, build_model(r.arch, len(vocab), weights=r.weights), r.smoothing, r.mixup, out)
+    keep_memory()
     way = use_fastest_step(learn)
     out.mkdir(parents=True)
     best = SaveBest(out/'model.safetensors', recipe=json.dumps(asdict(r)), vocab=json.dumps(vocab))
@@ -198,17 +199,17 @@ def cxr_train(
     table = read_results([json.loads((out/'metrics.json').read_text())])
     print(f"\n{table[_shown].round(3).to_string(index=False)}\n\nPictures, predictions and record: {out}")
 
-# %% ../nbs/05_run.ipynb #8781603d
+# %% ../nbs/05_run.ipynb #59db8296
 _shown = ['recipe', 'arch', 'size', 'epochs', 'seed', 'films', 'accuracy', 'precision', 'recall', 'specificity', 'auroc']
 
 def read_results(
     results='results.json', # Results file, or a list of records
 ) -> pd.DataFrame: # A row per run: recipe, data, test metrics, minutes in all and per epoch
-    "The recorded runs as a table"
+    "The recorded runs as a table; raises `FileNotFoundError` where there is no such file"
     records = results if isinstance(results, list) else json.loads(Path(results).read_text())
     return pd.DataFrame([dict(recipe=r['recipe']['name'], **{k: r['recipe'][k] for k in ('arch', 'size', 'epochs', 'seed')},
                               data=r['data']['name'], films=r['test']['films'], **r['test'][r['vocab'][-1]],
-                              minutes=r['seconds'] / 60, minutes_per_epoch=float(np.median(r['seconds_per_epoch'])) / 60) for r in records])
+                              auroc_lesions_erased=r.get('auroc_lesions_erased', np.nan), minutes=r['seconds'] / 60, minutes_per_epoch=float(np.median(r['seconds_per_epoch'])) / 60) for r in records])
 
 def add_result(
     folder, # Run folder that `train_run` or `cxr_train` wrote
