@@ -26,7 +26,7 @@ from .model import build_model, model_stats
 from .train import SaveBest, get_learner, keep_memory, load_weights, read_about, use_fastest_step
 from .evaluate import evaluate, plot_confusion_matrix, to_classes
 
-# %% ../nbs/05_run.ipynb #706f249d
+# %% ../nbs/05_run.ipynb #9ede7909
 @dataclass(frozen=True)
 class Recipe:
     "All settings of a run; the defaults train on the embedded phantoms within minutes"
@@ -34,20 +34,22 @@ class Recipe:
     arch:str='tf_efficientnet_lite0' # timm's name of the model
     weights:str=None         # File of start weights, instead of a package's or the hub's
     size:int=128             # Height and width of the input, pixels
-    bs:int=32                # Films per batch
+    bs:int=16                # Films per batch
     epochs:int=4             # Passes over the training films
     lr:float=3e-3            # Highest learning rate of the one cycle
+    body_lr:float=.3         # Learning rate of the body, as a share of the head's
+    freeze_epochs:int=1      # Epochs before the others that train the head alone
     wd:float=.1              # Weight decay
     smoothing:float=.1       # Strength of label smoothing, 0 to below 1
-    mixup:float=.4           # Strength of MixUp, 0 for none
+    mixup:float=0.           # Strength of MixUp, 0 for none
     valid_name:str=None      # Validation folder, such as 'val'; default: patients held out of train
     valid_pct:float=.15      # Share of train to hold out, above 0 and at most 0.5
     seed:int=42              # Seed of the patient split, the head's weights, and the order of films
 
-# %% ../nbs/05_run.ipynb #fe57d5bd
+# %% ../nbs/05_run.ipynb #2417b115
 RECIPES = dict(
     demo=Recipe(),
-    seed=Recipe('seed', arch='efficientnet_b3', size=224, bs=64, epochs=10, lr=6e-3, valid_name='val'))
+    seed=Recipe('seed', arch='efficientnet_b3', size=224, bs=64, epochs=10, lr=6e-3, body_lr=1., freeze_epochs=0, mixup=.4, valid_name='val'))
 
 # %% ../nbs/05_run.ipynb #c9524d36
 def fingerprint(
@@ -74,7 +76,7 @@ def _measures(preds, vocab):
     return dict(films=len(preds), patients=preds.patient.nunique(), confusion_matrix=cm.tolist(),
                 **{c: {k: None if np.isnan(v) else round(float(v), 6) for k, v in row.items()} for c, row in table.iterrows()})
 
-# %% ../nbs/05_run.ipynb #b23da316
+# %% ../nbs/05_run.ipynb #43234ced
 def _new_folder(out, recipe):
     out = Path(out or Path('runs')/f'{datetime.now():%Y%m%d-%H%M%S}-{recipe.name}')
     if out.exists(): raise FileExistsError(f'{out} exists already; name a new folder as --out, so that no earlier run is lost.')
@@ -100,16 +102,20 @@ def train_run(
     out, start = _new_folder(out, recipe), time.time()
     path = find_data(path)
     vocab, stats, r = findings(path), model_stats(recipe.arch), recipe
+    set_seed(r.seed, reproducible=True) # a loader draws its order of films from a seed of its own, which it takes when it is made
     test_dls = get_test_dls(path, r.bs, r.size, stats=stats)
     dls = get_dls(path, r.bs, r.size, r.valid_name, r.valid_pct, r.seed, stats=stats)
-    set_seed(r.seed, reproducible=True)
     learn = get_learner(dls, build_model(r.arch, len(vocab), weights=r.weights), r.smoothing, r.mixup, out)
     keep_memory()
     way = use_fastest_step(learn)
     out.mkdir(parents=True)
     best = SaveBest(out/'model.safetensors', recipe=json.dumps(asdict(r)), vocab=json.dumps(vocab))
-    set_seed(r.seed, reproducible=True) # whatever was measured before, training starts from here
-    learn.fit_one_cycle(r.epochs, r.lr, wd=r.wd, cbs=[best, CSVLogger('history.csv')])
+    set_seed(r.seed, reproducible=True) # choosing the step may have drawn more or fewer numbers
+    if r.freeze_epochs:
+        learn.freeze()
+        learn.fit_one_cycle(r.freeze_epochs, r.lr, wd=r.wd)
+        learn.unfreeze()
+    learn.fit_one_cycle(r.epochs, slice(r.lr * r.body_lr, r.lr), wd=r.wd, cbs=[best, CSVLogger('history.csv')])
     epochs = [[float(v) for v in row] for row in learn.recorder.values]
     preds = [learn.predictions().assign(split='valid')]
     learn.dls = test_dls

@@ -16,10 +16,10 @@ from fastai.vision.all import *
 from fastai.callback.channelslast import ChannelsLast
 from .model import build_model, model_stats
 
-# %% ../nbs/03_train.ipynb #40419ae2
+# %% ../nbs/03_train.ipynb #2178dfc9
 def get_learner(
     dls,          # `DataLoaders`, as `get_dls` makes them
-    model,        # Network from films to logits, as `build_model` makes it
+    model,        # (body, head), from films to logits, as `build_model` makes it
     smoothing=.1, # Strength of label smoothing, 0 (none) to below 1
     mixup=.4,     # Strength of MixUp: alpha of its Beta distribution; 0 turns it off
     path='.',     # Folder below which `learn.save` writes
@@ -28,7 +28,7 @@ def get_learner(
     if not 0 <= smoothing < 1: raise ValueError(f'smoothing={smoothing} is not in 0 to below 1; the usual strength is 0.1.')
     if mixup < 0: raise ValueError(f'mixup={mixup} is negative; 0 turns MixUp off, 0.4 is usual.')
     return Learner(dls, model, loss_func=LabelSmoothingCrossEntropy(eps=smoothing), metrics=accuracy,
-                   cbs=MixUp(mixup) if mixup else None, path=Path(path))
+                   splitter=lambda m: [params(m[0]), params(m[1])], cbs=MixUp(mixup) if mixup else None, path=Path(path))
 
 # %% ../nbs/03_train.ipynb #cc8095a3
 def keep_memory(
