@@ -205,7 +205,7 @@ def cxr_train(
     table = read_results([json.loads((out/'metrics.json').read_text())])
     print(f"\n{table[_shown].round(3).to_string(index=False)}\n\nPictures, predictions and record: {out}")
 
-# %% ../nbs/05_run.ipynb #59db8296
+# %% ../nbs/05_run.ipynb #647958c7
 _shown = ['recipe', 'arch', 'size', 'epochs', 'seed', 'films', 'accuracy', 'precision', 'recall', 'specificity', 'auroc']
 
 def read_results(
@@ -215,7 +215,7 @@ def read_results(
     records = results if isinstance(results, list) else json.loads(Path(results).read_text())
     return pd.DataFrame([dict(recipe=r['recipe']['name'], **{k: r['recipe'][k] for k in ('arch', 'size', 'epochs', 'seed')},
                               data=r['data']['name'], films=r['test']['films'], **r['test'][r['vocab'][-1]],
-                              auroc_lesions_erased=r.get('auroc_lesions_erased', np.nan), minutes=r['seconds'] / 60, minutes_per_epoch=float(np.median(r['seconds_per_epoch'])) / 60) for r in records])
+                              **{k: float(np.mean(r.get(k, np.nan))) for k in ('auroc_fresh', 'auroc_lesions_erased')}, minutes=r['seconds'] / 60, minutes_per_epoch=float(np.median(r['seconds_per_epoch'])) / 60) for r in records])
 
 def add_result(
     folder, # Run folder that `train_run` or `cxr_train` wrote
