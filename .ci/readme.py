@@ -16,6 +16,10 @@ def shown(cell):
     directives = re.findall(r'^#\|\s*(.*)', cell.source, flags=re.M)
     if any(d.startswith(('hide', 'default_exp')) for d in directives): return None
     cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M)
+    # tables as plain text; progress bars, which have no text of their own, not at all
+    if cell.cell_type == 'code': cell.outputs = [o for o in cell.outputs if not o.get('data', {}).get('text/plain', '').startswith('<IPython')
+                                                 and not o.get('data', {}).get('text/html', '').startswith('<div><table class="fastprogress"')]
+    for o in cell.get('outputs', []): o.get('data', {}).pop('text/html', None)
     if any(re.match(r'echo:\s*false', d) for d in directives): cell.metadata['tags'] = ['no_input']
     return cell
 
@@ -23,6 +27,7 @@ def readme():
     "The text of README.md"
     nb = nbformat.read(root/'nbs'/'index.ipynb', as_version=4)
     nb.cells = [c for c in map(shown, nb.cells) if c is not None]
+    nb.metadata.language_info = dict(name='python')
     config = Config()
     config.TagRemovePreprocessor.remove_input_tags = {'no_input'}
     config.TagRemovePreprocessor.enabled = True
