@@ -17,7 +17,7 @@ def shown(cell):
     if any(d.startswith(('hide', 'default_exp')) for d in directives): return None
     cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M)
     # tables as plain text; progress bars, which have no text of their own, not at all
-    if cell.cell_type == 'code': cell.outputs = [o for o in cell.outputs if not o.get('data', {}).get('text/plain', '').startswith('<IPython')
+    if cell.cell_type == 'code': cell.outputs = [o for o in cell.outputs if 'text/markdown' in o.get('data', {}) or not o.get('data', {}).get('text/plain', '').startswith('<IPython')
                                                  and not o.get('data', {}).get('text/html', '').startswith('<div><table class="fastprogress"')]
     for o in cell.get('outputs', []): o.get('data', {}).pop('text/html', None)
     if any(re.match(r'echo:\s*false', d) for d in directives): cell.metadata['tags'] = ['no_input']
