@@ -8,13 +8,13 @@ __all__ = ['MU', 'KINDS', 'STRENGTH', 'LOBES', 'Patient', 'make_patient', 'Scann
 
 # %% ../nbs/00_phantom.ipynb #959bdbca
 import hashlib, inspect, json, math, os, shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import cos, sin, radians, pi
 from pathlib import Path
 import numpy as np
 from fastcore.meta import delegates
 from filelock import FileLock
+from joblib import Parallel, delayed
 from PIL import Image
 from platformdirs import user_cache_path
 from scipy import ndimage
@@ -390,16 +390,14 @@ def _spline(
 
 def _texture(
     p,      # The patient
-    f,      # The exposure
-    size,   # Pixels along a side
+    x, y,   # Position of each pixel, cm
     stream, # Stream of random numbers
     step,   # Size of the grain, cm
 ): # Noise of mean 0 and variance 1, (size, size)
     "Smooth noise that is fixed to the patient, not to the film"
     n = 2*int(.7*_FIELD/step) + 4
     z = _rng(p.seed, stream).standard_normal((n, n), np.float32)
-    x, y = _grid(f, size)
-    (i, wx), (j, wy) = _spline(x[size//2]*(1/step) + n/2), _spline((y[:,0] - _FIELD/2)*(1/step) + n/2)
+    (i, wx), (j, wy) = _spline(x[len(x)//2]*(1/step) + n/2), _spline((y[:,0] - _FIELD/2)*(1/step) + n/2)
     z = sum(w*z[:,i + o] for o, w in zip((-1, 0, 1), wx))
     return sum(w[:,None]*z[j + o] for o, w in zip((-1, 0, 1), wy))
 
@@ -448,8 +446,8 @@ def _anatomy(
     lung = _air(p, f, x, y, body)
     air = _tubes(f, size, _airways(p, f)) + _gas(p, f, x, y)
     vessels = _tubes(f, size, *_vessels(p, f, size//8))*_ramp(lung/3)
-    flesh = body*(1 + .02*_texture(p, f, size, 8, 1.6)) - air
-    aerated = np.maximum(lung*(1 + .035*_texture(p, f, size, 9, .3)) - vessels, 0)
+    flesh = body*(1 + .02*_texture(p, x, y, 8, 1.6)) - air
+    aerated = np.maximum(lung*(1 + .035*_texture(p, x, y, 9, .3)) - vessels, 0)
     bones = _bones(p, f, x, y, body, size)
     return np.maximum(MU['soft']*flesh - (MU['soft'] - MU['lung'])*aerated + (MU['bone'] - MU['soft'])*bones, 0), lung
 
@@ -499,7 +497,6 @@ def _consolidation(
     p,    # The patient
     f,    # The exposure
     x, y, # Position of each pixel, cm
-    size, # Pixels along a side
 ): # Share of the air replaced before `strength`, 0 to 1, (size, size)
     "The bacterial pattern: lumps that run together in one lobe"
     clear = 1
@@ -507,18 +504,17 @@ def _consolidation(
         inner, outer = map(float, _edges(p, down))
         u, v = x - side*(inner + across*(outer - inner)), y - p.apex - down*(p.height + f.breath)
         clear = clear*(1 - .75*np.maximum(1 - (u*u + v*v)*(1/r**2), 0))
-    return _ramp((1 - clear)*(1 + .25*_texture(p, f, size, 5, .6)))*_ramp(x*float(3*p.spots[0,0]))
+    return _ramp((1 - clear)*(1 + .25*_texture(p, x, y, 5, .6)))*_ramp(x*float(3*p.spots[0,0]))
 
 def _veil(
     p,    # The patient
     f,    # The exposure
     x, y, # Position of each pixel, cm
-    size, # Pixels along a side
 ): # Share of the air replaced before `strength`, 0 to 1, (size, size)
     "The viral pattern: a fine net on both sides, densest near the hila"
     a, b = (np.abs(x) - 3.)*(1/4.2), (y - p.apex - .55*p.height)*(1/7.5)
-    net = np.maximum(.5 + .24*_texture(p, f, size, 6, .22), 0)
-    return _ramp(net*_ramp(np.exp(-a*a - b*b) + .35*_texture(p, f, size, 7, 2.2)))
+    net = np.maximum(.5 + .24*_texture(p, x, y, 6, .22), 0)
+    return _ramp(net*_ramp(np.exp(-a*a - b*b) + .35*_texture(p, x, y, 7, 2.2)))
 
 def _lesion(
     p,    # The patient
@@ -526,9 +522,8 @@ def _lesion(
     lung, # Path through lung, (size, size), cm
 ): # Path of lung turned to fluid, (size, size), cm; exactly 0 outside the lesion
     "What pneumonia fills"
-    size = len(lung)
     if p.kind == 'normal': return np.zeros_like(lung)
-    path = p.strength*lung*(_consolidation if p.kind == 'bacteria' else _veil)(p, f, *_grid(f, size), size)
+    path = p.strength*lung*(_consolidation if p.kind == 'bacteria' else _veil)(p, f, *_grid(f, len(lung)))
     return np.where(path < .02, 0, path).astype(np.float32)
 
 # %% ../nbs/00_phantom.ipynb #51d05c1b
@@ -659,6 +654,7 @@ def _write_film(
     size,    # Pixels along a side
 ):
     "Take one film and save it under its names"
+    np.empty(16 << 20, np.uint8) # one large block, freed at once: from then on glibc keeps memory instead of fetching it anew for every array
     r = _rng(one.seed, 400+one.film)
     marker = 'LR'[r.integers(2)] if r.uniform() < markers else None
     im = film_image(make_patient(one.seed, one.kind, one.film+1), one.film, size, scanner, marker, lesions)
@@ -700,9 +696,9 @@ def write_phantoms(
     for split, *_ in sizes:
         for finding in ('NORMAL', 'PNEUMONIA'): (path/split/finding).mkdir(parents=True, exist_ok=True)
     plan = _plan(sizes, films_per_patient, copies, seed)
-    np.empty(16 << 20, np.uint8) # one large block, freed at once: from then on glibc keeps memory instead of fetching it anew for every array
-    def write(one): _write_film(one, path, Scanner().shift(scanner_shift if one.split == 'test' else 0), markers, lesions, size)
-    with ThreadPoolExecutor(2) as pool: list(tqdm(pool.map(write, plan), total=len(plan), desc='phantoms', mininterval=1, leave=False))
+    jobs = (delayed(_write_film)(one, path, Scanner().shift(scanner_shift if one.split == 'test' else 0), markers, lesions, size) for one in plan)
+    done = Parallel(-1 if len(plan) > 100 else 1, return_as='generator_unordered')(jobs) # starting processes takes longer than a few films
+    for _ in tqdm(done, total=len(plan), desc='phantoms', mininterval=1, leave=False): pass
     return path
 
 # %% ../nbs/00_phantom.ipynb #583512bc
