@@ -6,13 +6,15 @@
 __all__ = []
 
 # %% ../nbs/99_all.ipynb #4ba4f63e
-from . import phantom, data, model, train, evaluate as _evaluate, run
+from . import phantom, data, model, train, evaluate as _evaluate, run, confidence, audit as _audit
 from .phantom import *
 from .data import *
 from .model import *
 from .train import *
 from .evaluate import *
 from .run import *
+from .confidence import *
+from .audit import *
 
-_lessons = [phantom, data, model, train, _evaluate, run]
+_lessons = [phantom, data, model, train, _evaluate, run, confidence, _audit]
 __all__ = sorted({name for lesson in _lessons for name in lesson.__all__})
