@@ -178,13 +178,17 @@ def evaluate_run(
 # %% ../nbs/05_run.ipynb #647958c7
 _shown = ['recipe', 'arch', 'size', 'epochs', 'seed', 'films', 'accuracy', 'precision', 'recall', 'specificity', 'auroc']
 
+def _counts(record):
+    "The four counts of the test, where there are two classes"
+    return dict(zip(('tn', 'fp', 'fn', 'tp'), np.ravel(record['test']['confusion_matrix']).tolist())) if len(record['vocab']) == 2 else {}
+
 def read_results(
     results='results.json', # Results file, or a list of records
-) -> pd.DataFrame: # A row per run: recipe, data, test metrics, minutes in all and per epoch
+) -> pd.DataFrame: # A row per run: recipe, data, test metrics and counts, minutes in all and per epoch
     "The recorded runs as a table; raises `FileNotFoundError` where there is no such file"
     records = results if isinstance(results, list) else json.loads(Path(results).read_text())
     return pd.DataFrame([dict(recipe=r['recipe']['name'], **{k: r['recipe'][k] for k in ('arch', 'size', 'epochs', 'seed')},
-                              data=r['data']['name'], films=r['test']['films'], **r['test'][r['vocab'][-1]],
+                              data=r['data']['name'], films=r['test']['films'], **r['test'][r['vocab'][-1]], **_counts(r),
                               **{k: float(np.mean(r.get(k, np.nan))) for k in ('auroc_fresh', 'auroc_lesions_erased')}, minutes=r['seconds'] / 60, minutes_per_epoch=float(np.median(r['seconds_per_epoch'])) / 60) for r in records])
 
 def add_result(
