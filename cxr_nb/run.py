@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastcore.docments import docments
-from fastai.vision.all import CSVLogger, Datasets, IntToFloatTensor, L, Normalize, PILImage, Resize, TfmdDL, ToTensor, default_device, set_seed
+from fastai.vision.all import CSVLogger, DataLoaders, Datasets, IntToFloatTensor, L, Normalize, PILImage, Resize, TfmdDL, ToTensor, default_device, set_seed
 from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 from torch import nn
@@ -45,6 +45,36 @@ class Recipe:
     valid_name:str=None      # Validation folder, such as 'val'; default: patients held out of train
     valid_pct:float=.15      # Share of train to hold out, above 0 and at most 0.5
     seed:int=42              # Seed of the patient split, the head's weights, and the order of films
+
+    def dls(self,
+        path, # Data set: a folder of the official layout
+    ) -> DataLoaders:
+        "Training and validation batches"
+        return get_dls(path, self.bs, self.size, self.valid_name, self.valid_pct, self.seed, stats=model_stats(self.arch))
+
+    def test_dls(self,
+        path, # Data set: a folder of the official layout
+    ) -> DataLoaders:
+        "The test films, where validation usually stands"
+        return get_test_dls(path, self.bs, self.size, stats=model_stats(self.arch))
+
+    def model(self,
+        n_out, # Classes
+        pretrained=True, # Start from ImageNet weights? False: random ones
+    ) -> nn.Sequential:
+        "(body, head), from films to logits"
+        return build_model(self.arch, n_out, pretrained, weights=self.weights)
+
+    def fit(self,
+        learn, # Learner to train
+        cbs,   # Callbacks for the epochs that count
+    ):
+        "Train the head alone, then all of it"
+        if self.freeze_epochs:
+            learn.freeze()
+            learn.fit_one_cycle(self.freeze_epochs, self.lr, wd=self.wd)
+            learn.unfreeze()
+        learn.fit_one_cycle(self.epochs, slice(self.lr * self.body_lr, self.lr), wd=self.wd, cbs=cbs)
 
 # %% ../nbs/05_run.ipynb #2417b115
 RECIPES = dict(
@@ -101,21 +131,17 @@ def train_run(
     "Train by a recipe, read validation and test once, write all of it down; raises before training what is wrong with data, weights or `out`"
     out, start = _new_folder(out, recipe), time.time()
     path = find_data(path)
-    vocab, stats, r = findings(path), model_stats(recipe.arch), recipe
+    vocab, r = findings(path), recipe
     set_seed(r.seed, reproducible=True) # a loader draws its order of films from a seed of its own, which it takes when it is made
-    test_dls = get_test_dls(path, r.bs, r.size, stats=stats)
-    dls = get_dls(path, r.bs, r.size, r.valid_name, r.valid_pct, r.seed, stats=stats)
-    learn = get_learner(dls, build_model(r.arch, len(vocab), weights=r.weights), r.smoothing, r.mixup, out)
+    test_dls = r.test_dls(path)
+    dls = r.dls(path)
+    learn = get_learner(dls, r.model(len(vocab)), r.smoothing, r.mixup, out)
     keep_memory()
     way = use_fastest_step(learn)
     out.mkdir(parents=True)
-    best = SaveBest(out/'model.safetensors', recipe=json.dumps(asdict(r)), vocab=json.dumps(vocab))
+    best = SaveBest(out/'model.safetensors', kind=type(r).__name__, recipe=json.dumps(asdict(r)), vocab=json.dumps(vocab))
     set_seed(r.seed, reproducible=True) # choosing the step may have drawn more or fewer numbers
-    if r.freeze_epochs:
-        learn.freeze()
-        learn.fit_one_cycle(r.freeze_epochs, r.lr, wd=r.wd)
-        learn.unfreeze()
-    learn.fit_one_cycle(r.epochs, slice(r.lr * r.body_lr, r.lr), wd=r.wd, cbs=[best, CSVLogger('history.csv')])
+    r.fit(learn, [best, CSVLogger('history.csv')])
     epochs = [[float(v) for v in row] for row in learn.recorder.values]
     preds = [learn.predictions().assign(split='valid')]
     learn.dls = test_dls
@@ -148,8 +174,11 @@ def load_run(
     file = Path(folder)/'model.safetensors'
     about = read_about(file)
     if 'recipe' not in about: raise ValueError(f'{file} says nothing of its recipe; name the folder of a run of cxr_train.')
-    recipe, vocab = Recipe(**json.loads(about['recipe'])), json.loads(about['vocab'])
-    return Run(load_weights(build_model(recipe.arch, len(vocab), pretrained=False), file).eval().to(default_device()), recipe, vocab)
+    kinds = {k.__name__: k for k in (Recipe, *Recipe.__subclasses__())}
+    kind = about.get('kind', 'Recipe')
+    if kind not in kinds: raise ValueError(f'{file} was trained by a {kind}, which is not loaded; first: from cxr_nb.all import *')
+    recipe, vocab = kinds[kind](**json.loads(about['recipe'])), json.loads(about['vocab'])
+    return Run(load_weights(recipe.model(len(vocab), pretrained=False), file).eval().to(default_device()), recipe, vocab)
 
 def predict(
     run,   # A `Run`, or the folder of one
