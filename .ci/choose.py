@@ -12,6 +12,7 @@ changes = {
     'base': {},
     'three kinds': dict(kinds=True),
     'sharpness': dict(sharpness=1.),
+    'stronger sharpness': dict(sharpness=3.),
     'stronger lighting': dict(lighting=.5),
     'mean of the weights': dict(ema=.99),
     'gentler body': dict(body_lr=.1),

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/99_all.ipynb #4ba4f63e
-from . import phantom, data, model, train, evaluate as _evaluate, run, confidence, audit as _audit
+from . import phantom, data, model, train, evaluate as _evaluate, run, confidence, audit as _audit, speed, recipes
 from .phantom import *
 from .data import *
 from .model import *
@@ -15,6 +15,8 @@ from .evaluate import *
 from .run import *
 from .confidence import *
 from .audit import *
+from .speed import *
+from .recipes import *
 
-_lessons = [phantom, data, model, train, _evaluate, run, confidence, _audit]
+_lessons = [phantom, data, model, train, _evaluate, run, confidence, _audit, speed, recipes]
 __all__ = sorted({name for lesson in _lessons for name in lesson.__all__})

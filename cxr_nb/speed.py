@@ -6,7 +6,7 @@
 __all__ = ['PIPELINES', 'STAGES', 'grey_copy', 'Copies', 'get_quick_dls', 'get_quick_test_dls', 'step_ways', 'Pipeline',
            'TimmLoop', 'make_pipeline', 'private_memory', 'bench', 'speed_table', 'ratio_table', 'cxr_bench']
 
-# %% ../nbs/08_speed.ipynb #19294dc7
+# %% ../nbs/08_speed.ipynb #909c10bd
 import argparse, hashlib, json, os, shutil, statistics, subprocess, sys, tempfile, threading, time
 from pathlib import Path
 import numpy as np
@@ -19,7 +19,7 @@ from fastcore.docments import docments
 from fastcore.parallel import parallel
 from fastai.callback.channelslast import ChannelsLast
 from fastai.vision.all import (CancelValidException, Callback, Categorize, DataLoaders, Datasets, ImageDataLoaders, IntToFloatTensor, L, Normalize, OptimWrapper,
-                               PILImage, Resize, TensorImageBW, aug_transforms, default_device, imagenet_stats, parent_label, partial, set_seed, vision_learner)
+                               PILImage, Resize, TensorImageBW, TfmdLists, aug_transforms, default_device, imagenet_stats, parent_label, partial, set_seed, vision_learner)
 from platformdirs import user_cache_path
 from tqdm.contrib.concurrent import thread_map
 from torch import nn
@@ -87,7 +87,7 @@ class Copies:
         except (ValueError, EOFError, FileNotFoundError): copy = self._write(film, self._place(film)) # damaged or deleted since
         return TensorImageBW(torch.from_numpy(copy.copy()[None]))
 
-# %% ../nbs/08_speed.ipynb #d1754015
+# %% ../nbs/08_speed.ipynb #3c9cab1b
 def get_quick_dls(
     path,            # Data set: a folder of the official layout
     bs=64,           # Films per batch
@@ -112,7 +112,9 @@ def get_quick_dls(
 def _dls(train, valid, bs, size, stats, tfms, label, vocab, copies, device):
     read = Copies(size, copies).make(train + valid)
     named = sorted(set(train.map(label)))
-    parts = [Datasets(f, [[read], [of, Categorize(vocab=v, sort=False)]]) for f, of, v in ((train, label, named), (valid, parent_label, vocab))]
+    # fastai augments what it knows to be split 0, the training films
+    parts = [Datasets(tls=[TfmdLists(f, t, split_idx=i) for t in ([read], [of, Categorize(vocab=v, sort=False)])])
+             for i, (f, of, v) in enumerate(((train, label, named), (valid, parent_label, vocab)))]
     norm = Normalize.from_stats(*stats)
     dl = lambda ds, tfms, **kw: ds._dl_type(ds, bs=bs, num_workers=0, device=device, after_batch=[IntToFloatTensor(), *tfms, norm], **kw)
     dls = DataLoaders(dl(parts[0], tfms, shuffle=True, drop_last=True), dl(parts[1], []), device=device)
