@@ -11,16 +11,16 @@ base = QuickRecipe('base', size=96, bs=32, epochs=2, freeze_epochs=0, kinds=Fals
 changes = {
     'base': {},
     'three kinds': dict(kinds=True),
-    'sharpness': dict(sharpness=1.),
-    'stronger sharpness': dict(sharpness=3.),
-    'stronger lighting': dict(lighting=.5),
+    'sharpness': dict(sharpness=3.),
     'mean of the weights': dict(ema=.99),
-    'gentler body': dict(body_lr=.1),
-    'light MixUp': dict(mixup=.2),
-    'no smoothing': dict(smoothing=0.),
-    'growing films': dict(first_size=64),
     'larger films': dict(size=128),
+    'stronger lighting': dict(lighting=.5),
+    'all four': dict(kinds=True, sharpness=3., ema=.99, lighting=.5),
+    'light MixUp': dict(mixup=.2),
+    'gentler body': dict(body_lr=.1),
     'Lite-1': dict(arch='tf_efficientnet_lite1'),
+    'growing films': dict(first_size=64),
+    'no smoothing': dict(smoothing=0.),
 }
 
 def choose(path, file=Path(__file__).parent.parent/'nbs'/'choice.json', seeds=(0, 1)):

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['SHIFTS', 'blurred', 'magnified', 'shift_table', 'Sharpness', 'pneumonia_kind', 'TwoAnswers', 'Average', 'Grow',
-           'QuickRecipe', 'try_recipe']
+           'QuickRecipe', 'try_recipe', 'choice_table']
 
-# %% ../nbs/09_recipes.ipynb #cf1cc4ad
-import math, re, time
+# %% ../nbs/09_recipes.ipynb #04d3cf83
+import json, math, re, time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
@@ -234,3 +235,24 @@ def try_recipe(
         learn.model.views = n
         record[f'views {n}'] = shift_table(learn.model, dls.valid, model_stats(recipe.arch)).round(5).to_dict('index')
     return record
+
+# %% ../nbs/09_recipes.ipynb #d91eb694
+def choice_table(
+    records='choice.json', # File of records of `try_recipe`, each with the name of its `change`
+) -> pd.DataFrame: # A row per change: mean over the seeds, and the worst of them
+    "One change at a time, read on validation; raises `FileNotFoundError` where there is no such file"
+    rows = []
+    for r in json.loads(Path(records).read_text()):
+        for views, t in r.items():
+            if not views.startswith('views'): continue
+            t = pd.DataFrame(t).T
+            rows.append(dict(change=r['change'] if views == 'views 1' else f"{r['change']}, {views.replace('views ', '')} views", seed=r['recipe']['seed'], **{
+                'log loss': t.log_loss['as it is'], 'over all shifts': t.log_loss.mean(), 'worst seed': t.log_loss.mean(), 'AUROC': t.auroc['as it is'],
+                'specificity': t.specificity['as it is'], 'blurred': t.specificity['blurred'], 'much blurred': t.specificity['much blurred'], 'least sensitivity': t.sensitivity.min()}))
+    table = pd.DataFrame(rows).groupby('change', sort=False)
+    return table.mean().drop(columns='seed').assign(**{'worst seed': table['worst seed'].max(), 'seeds': table.size()})
+
+# %% ../nbs/09_recipes.ipynb #13fede7a
+RECIPES.update(
+    fast=QuickRecipe('fast', size=128, bs=32, epochs=3, freeze_epochs=0, smoothing=0., views=2),
+    best=QuickRecipe('best', size=128, bs=32, epochs=5, freeze_epochs=0, smoothing=0., views=4))
