@@ -302,7 +302,7 @@ def private_memory(
     if child.returncode: raise RuntimeError(f'The measured process failed: {child.said.strip().splitlines()[-1]}')
     return most / 2**30
 
-# %% ../nbs/08_speed.ipynb #5624cd28
+# %% ../nbs/08_speed.ipynb #eecd054d
 STAGES = {'decode, first epoch': 'decode', 'decode and item transforms, later epochs': 'items', 'transforms of the batch': 'transforms',
           'steps on a resident batch': 'resident', 'later epoch': 'epoch', 'inference': 'infer'}
 
@@ -355,7 +355,7 @@ def bench(
 
 def _memory(data, arch, size, bs, device, copies):
     "GiB of private memory: an epoch of each pipeline, and reading 1,000 or 5,000 films in batches"
-    start = f'from cxr_nb.speed import *; from cxr_nb.speed import _dls; data, copies = Path(r"{data}"), Path(r"{copies}"); films = find_films(data, "train"); '
+    start = f'from cxr_nb.speed import Path, _dls, aug_transforms, find_films, findings, imagenet_stats, make_pipeline, parent_label; data, copies = Path(r"{data}"), Path(r"{copies}"); films = find_films(data, "train"); '
     read = 'dls = _dls((films * (N//len(films) + 1))[:N], films, BS, SIZE, imagenet_stats, aug_transforms(), parent_label, findings(data), copies, "DEVICE")\nfor b in dls.train: pass'
     epochs = {name: private_memory(f'{start}make_pipeline("{name}", data, "{arch}", {size}, {bs}, "{device}", copies).epoch()') for name in PIPELINES}
     flat = {f'{n} films': private_memory(start + read.replace('N', str(n)).replace('BS', str(bs)).replace('SIZE', str(size)).replace('DEVICE', str(device))) for n in (1000, 5000)}
