@@ -704,11 +704,13 @@ def write_phantoms(
 # %% ../nbs/00_phantom.ipynb #583512bc
 _VERSION = 1 # of the generator: a new number makes new cached sets
 
+def _cache_folder(): return Path(os.environ.get('CXR_CACHE') or user_cache_path('cxr_nb'))
+
 def _cached(
     options, # Arguments of `write_phantoms` but `path`
 ) -> Path:   # The folder
     "The data set of these options, made under a lock unless it is there"
-    base = Path(os.environ.get('CXR_CACHE') or user_cache_path('cxr_nb'))
+    base = _cache_folder()
     key = hashlib.sha256(json.dumps([_VERSION, options], sort_keys=True).encode()).hexdigest()[:12]
     path, part = base/f'phantoms-{key}', base/f'phantoms-{key}.part'
     base.mkdir(parents=True, exist_ok=True)

@@ -8,22 +8,20 @@ __all__ = ['SHIFTS', 'blurred', 'magnified', 'shift_table', 'Sharpness', 'pneumo
 
 # %% ../nbs/09_recipes.ipynb #04d3cf83
 import json, math, re, time
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from fastai.vision.all import Callback, DataLoaders, IntToFloatTensor, OptimWrapper, RandTransform, TensorImage, aug_transforms, parent_label, set_seed
+from fastai.vision.all import Callback, DataLoaders, IntToFloatTensor, RandTransform, TensorImage, aug_transforms, parent_label, set_seed
 from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 from timm.utils import ModelEmaV3
 from torch import nn
 from torchvision.transforms.v2 import functional as V
-from .data import check_films, find_films, findings
 from .model import build_model, model_stats
 from .train import get_learner, keep_memory, use_fastest_step
-from .run import Recipe, RECIPES
-from .speed import get_quick_dls, get_quick_test_dls
+from .run import Recipe, RECIPES, _where
+from .speed import fused_adamw, get_quick_dls, get_quick_test_dls
 
 # %% ../nbs/09_recipes.ipynb #dda5586a
 def blurred(
@@ -210,7 +208,7 @@ class QuickRecipe(Recipe):
     ):
         "Train at growing size, with a running mean of the weights, by PyTorch's fused AdamW; only the answers at the end are a mean over views"
         learn.model.views = 1
-        learn.opt_func = partial(OptimWrapper, opt=torch.optim.AdamW, fused=True, eps=1e-5)
+        learn.opt_func = fused_adamw
         more = [*([Average(self.ema)] if self.ema else []), *([Grow(self.first_size, self.size)] if self.first_size else [])]
         super().fit(learn, [*more, *cbs])
         learn.model.views = self.views
@@ -220,7 +218,7 @@ def try_recipe(
     path,   # Data set: a folder of the official layout
     recipe, # A `QuickRecipe`
     views=(1,), # Also read the answers as a mean over so many views
-) -> dict: # recipe, seconds, and a `shift_table` for each number of views
+) -> dict: # recipe, seconds, versions, machine, and a `shift_table` for each number of views
     "Train by a recipe and read its validation films, as they are and shifted; the test is not opened"
     set_seed(recipe.seed, reproducible=True)
     start = time.time()
@@ -230,7 +228,7 @@ def try_recipe(
     use_fastest_step(learn)
     set_seed(recipe.seed, reproducible=True)
     with learn.no_bar(): recipe.fit(learn, [])
-    record = dict(recipe=asdict(recipe), seconds=round(time.time() - start))
+    record = dict(recipe=asdict(recipe), seconds=round(time.time() - start), **_where())
     for n in views:
         learn.model.views = n
         record[f'views {n}'] = shift_table(learn.model, dls.valid, model_stats(recipe.arch)).round(5).to_dict('index')
