@@ -182,10 +182,11 @@ class QuickRecipe(Recipe):
 
     def dls(self,
         path, # Data set: a folder of the official layout
+        splitter=None, # As in `get_quick_dls`
     ) -> DataLoaders:
         "Training and validation batches"
         tfms = [*aug_transforms(max_zoom=1.2, max_lighting=self.lighting), *([Sharpness(self.sharpness)] if self.sharpness else [])]
-        return get_quick_dls(path, self.bs, self.size, self.valid_name, self.valid_pct, self.seed, model_stats(self.arch), tfms=tfms,
+        return get_quick_dls(path, self.bs, self.size, self.valid_name, self.valid_pct, self.seed, model_stats(self.arch), splitter, tfms,
                              label=pneumonia_kind if self.kinds else parent_label, copies=None if self.copies else False)
 
     def test_dls(self,
@@ -218,11 +219,12 @@ def try_recipe(
     path,   # Data set: a folder of the official layout
     recipe, # A `QuickRecipe`
     views=(1,), # Also read the answers as a mean over so many views
+    splitter=None, # As in `get_quick_dls`
 ) -> dict: # recipe, seconds, versions, machine, and a `shift_table` for each number of views
     "Train by a recipe and read its validation films, as they are and shifted; the test is not opened"
     set_seed(recipe.seed, reproducible=True)
     start = time.time()
-    dls = recipe.dls(path)
+    dls = recipe.dls(path, splitter)
     learn = get_learner(dls, recipe.model(2), recipe.smoothing, recipe.mixup)
     keep_memory()
     use_fastest_step(learn)
