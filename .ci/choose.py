@@ -1,8 +1,8 @@
 """What the recipes were chosen by: adds what is missing to the records of lesson 09, and goes on where it was stopped.
 
 python .ci/choose.py           nbs/planted.json: the phantoms, whose test films come from a blurrier scanner, with and without Sharpness, three seeds
-python .ci/choose.py FOLDER    nbs/choice.json: one change at a time on the real films, read on validation; the test folder is not opened.
-                               About three minutes a line on two cores
+python .ci/choose.py FOLDER    on the real films, read on validation; the test folder is not opened; three to five minutes a line on two cores:
+                               nbs/choice.json, one change at a time, and nbs/series.json, with a whole series of normals held out
 """
 import json, sys
 from dataclasses import replace
@@ -25,14 +25,26 @@ changes = {
     'growing films': dict(first_size=64),
     'no smoothing': dict(smoothing=0.),
 }
+head_first = dict(bs=16, freeze_epochs=1)
+strangers = {
+    'base': {},
+    'three kinds': dict(kinds=True),
+    'sharpness': dict(sharpness=3.),
+    'MixUp': dict(mixup=.4),
+    'smaller films': dict(size=64),
+    'head first, gentler body': dict(freeze_epochs=1, body_lr=.1),
+    'head first, smaller batches': head_first,
+    'sharpness, head first, smaller batches': dict(sharpness=3., **head_first),
+    'the same, gentler body': dict(sharpness=3., body_lr=.1, **head_first),
+}
 
-def choose(path, file=root/'nbs'/'choice.json', seeds=(0, 1)):
-    "Try each change with each seed, unless it is recorded"
+def choose(path, file, base, changes, splitter=None, views=(1,), seeds=(0, 1)):
+    "Try each change with each seed, unless it is recorded; the base also with more views"
     for seed in seeds:
         for name, change in changes.items():
             records = json.loads(file.read_text()) if file.exists() else []
             if any((r['change'], r['recipe']['seed']) == (name, seed) for r in records): continue
-            record = try_recipe(path, replace(base, name=name, seed=seed, **change), (1, 2, 4) if name == 'base' else (1,))
+            record = try_recipe(path, replace(base, name=name, seed=seed, **change), views if name == 'base' else (1,), splitter and splitter(seed=seed))
             file.write_text(json.dumps([*records, dict(change=name, data=dict(name=path.name, fingerprint=fingerprint(path)), **record)], indent=1) + '\n')
 
 def planted(file=root/'nbs'/'planted.json', seeds=(0, 1, 2)):
@@ -45,4 +57,9 @@ def planted(file=root/'nbs'/'planted.json', seeds=(0, 1, 2)):
             report_run(out)
             add_result(out, file)
 
-if __name__ == '__main__': choose(find_data(sys.argv[1])) if len(sys.argv) > 1 else planted()
+if __name__ == '__main__':
+    if len(sys.argv) == 1: planted()
+    else:
+        path = find_data(sys.argv[1])
+        choose(path, root/'nbs'/'choice.json', base, changes, views=(1, 2, 4))
+        choose(path, root/'nbs'/'series.json', replace(base, epochs=3), strangers, SeriesSplitter)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHIFTS', 'blurred', 'magnified', 'shift_table', 'Sharpness', 'pneumonia_kind', 'TwoAnswers', 'Average', 'Grow',
-           'QuickRecipe', 'try_recipe', 'choice_table']
+           'QuickRecipe', 'try_recipe', 'choice_table', 'SeriesSplitter']
 
 # %% ../nbs/09_recipes.ipynb #04d3cf83
 import json, math, re, time
@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from fastai.vision.all import Callback, DataLoaders, IntToFloatTensor, RandTransform, TensorImage, aug_transforms, parent_label, set_seed
+from fastai.vision.all import Callback, DataLoaders, IntToFloatTensor, L, RandTransform, TensorImage, aug_transforms, parent_label, set_seed
 from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 from timm.utils import ModelEmaV3
 from torch import nn
 from torchvision.transforms.v2 import functional as V
+from .data import PatientSplitter
 from .model import build_model, model_stats
 from .train import get_learner, keep_memory, use_fastest_step
 from .run import Recipe, RECIPES, _where
@@ -173,7 +174,7 @@ class Grow(Callback):
 class QuickRecipe(Recipe):
     "A recipe that reads grey copies, with what lesson 09 adds"
     first_size:int=0     # Height and width of the first epoch's input, growing to `size`; 0: `size` from the start
-    kinds:bool=True      # Train to tell bacterial from viral too?
+    kinds:bool=False     # Train to tell bacterial from viral too?
     sharpness:float=3.   # Strength of `Sharpness`, 0 for none
     lighting:float=.2    # fastai's max_lighting, 0 to 1
     ema:float=0.         # Decay of the running mean of the weights, 0 for none
@@ -252,7 +253,23 @@ def choice_table(
     table = pd.DataFrame(rows).groupby('change', sort=False)
     return table.mean().drop(columns='seed').assign(**{'worst seed': table['worst seed'].max(), 'seeds': table.size()})
 
+# %% ../nbs/09_recipes.ipynb #e4006e83
+def SeriesSplitter(
+    series='NORMAL2',  # How the names of the normals to hold out begin
+    valid_pct=.15,     # Share of the films with pneumonia to hold out, above 0 and at most 0.5
+    seed=42,           # Which patients with pneumonia
+): # Function from film paths to (train, valid) indices
+    "Hold out every normal of one series, and patients with pneumonia as `PatientSplitter` does; raises `ValueError` where one side would have no normal"
+    def _split(films):
+        held = set(PatientSplitter(valid_pct, seed)(films)[1])
+        normal, strange = [np.array([bool(f(x)) for x in films]) for f in (lambda x: parent_label(x) == 'NORMAL', lambda x: x.name.startswith(series))]
+        if len(set(strange[normal])) < 2: raise ValueError(f"The names of {'all' if strange[normal].any() else 'no'} normals begin with '{series}'; name a series that some of them belong to.")
+        out = np.where(normal, strange, [i in held for i in range(len(films))])
+        return L(np.flatnonzero(~out).tolist()), L(np.flatnonzero(out).tolist())
+    return _split
+
+
 # %% ../nbs/09_recipes.ipynb #13fede7a
 RECIPES.update(
-    fast=QuickRecipe('fast', size=128, bs=32, epochs=3, freeze_epochs=0, smoothing=0., views=2),
-    best=QuickRecipe('best', size=128, bs=32, epochs=5, freeze_epochs=0, smoothing=0., views=4))
+    fast=QuickRecipe('fast', epochs=3, views=2),
+    best=QuickRecipe('best', epochs=6, views=4))

@@ -50,7 +50,7 @@ class Copies:
         self.folder = None if folder is False else Path(folder or _cache_folder()/'copies')
 
     def _place(self, film):
-        return self.folder/f'{hashlib.blake2b(Path(film).read_bytes(), digest_size=16).hexdigest()}-{self.size}.npy'
+        return self.folder/f'{hashlib.sha256(Path(film).read_bytes()).hexdigest()[:32]}-{self.size}.npy'
 
     def _write(self, copy, file):
         part = None
