@@ -151,7 +151,7 @@ def get_quick_test_dls(
     vocab = findings(path, test_folder)
     return _dls(find_films(path, 'train'), find_films(path, test_folder), bs, size, stats, [], parent_label, vocab, copies, device)
 
-# %% ../nbs/08_speed.ipynb #6081e1fc
+# %% ../nbs/08_speed.ipynb #eb3c08d8
 def fused_adamw(
     params,   # Parameters of a network, in groups
     **kwargs, # Learning rate and the like
@@ -159,6 +159,8 @@ def fused_adamw(
     "PyTorch's fused AdamW as a learner's `opt_func`"
     return OptimWrapper(params, torch.optim.AdamW, fused=True, eps=1e-5, **kwargs) # eps is fastai's own
 
+
+# %% ../nbs/08_speed.ipynb #ec8849f8
 def _train_step(model, opt, x, y, amp=False):
     with torch.autocast(x.device.type, torch.bfloat16, enabled=amp): loss = nn.functional.cross_entropy(model(x), y)
     loss.backward()
@@ -241,7 +243,7 @@ class Pipeline:
 
     def infer(self):
         "The answers for all test films"
-        with self.learn.no_bar(): self.learn.get_preds(dl=self.test)
+        with self.learn.no_bar(): return self.learn.get_preds(dl=self.test)[0]
 
 class TimmLoop(Pipeline):
     "timm's loader with a plain PyTorch loop"
