@@ -253,7 +253,7 @@ def choice_table(
     table = pd.DataFrame(rows).groupby('change', sort=False)
     return table.mean().drop(columns='seed').assign(**{'worst seed': table['worst seed'].max(), 'seeds': table.size()})
 
-# %% ../nbs/09_recipes.ipynb #faad582c
+# %% ../nbs/09_recipes.ipynb #3b700ee3
 def SeriesSplitter(
     series='NORMAL2',  # How the names of the normals to hold out begin
     valid_pct=.15,     # Share of the films with pneumonia to hold out, above 0 and at most 0.5

@@ -151,7 +151,7 @@ def get_quick_test_dls(
     vocab = findings(path, test_folder)
     return _dls(find_films(path, 'train'), find_films(path, test_folder), bs, size, stats, [], parent_label, vocab, copies, device)
 
-# %% ../nbs/08_speed.ipynb #eb3c08d8
+# %% ../nbs/08_speed.ipynb #3c5e6128
 def fused_adamw(
     params,   # Parameters of a network, in groups
     **kwargs, # Learning rate and the like
@@ -160,7 +160,7 @@ def fused_adamw(
     return OptimWrapper(params, torch.optim.AdamW, fused=True, eps=1e-5, **kwargs) # eps is fastai's own
 
 
-# %% ../nbs/08_speed.ipynb #ec8849f8
+# %% ../nbs/08_speed.ipynb #bbf9eee1
 def _train_step(model, opt, x, y, amp=False):
     with torch.autocast(x.device.type, torch.bfloat16, enabled=amp): loss = nn.functional.cross_entropy(model(x), y)
     loss.backward()
