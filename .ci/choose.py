@@ -1,16 +1,18 @@
 """What the recipes were chosen by: adds what is missing to the records of lesson 09, and goes on where it was stopped.
 
-python .ci/choose.py           nbs/planted.json: the phantoms, whose test films come from a blurrier scanner, with and without Sharpness, three seeds
-python .ci/choose.py FOLDER    on the real films, read on validation; the test folder is not opened; three to five minutes a line on two cores:
-                               nbs/choice.json, one change at a time, and nbs/series.json, with a whole series of normals held out
+python .ci/choose.py planted          nbs/planted.json: the phantoms, whose test films come from a blurrier scanner, with and without Sharpness, three seeds
+python .ci/choose.py shapes FOLDER    nbs/shapes.json: width and height of the training films of FOLDER, which should have their original size
+python .ci/choose.py changes FOLDER   nbs/choice.json, one change at a time on the real films, and nbs/series.json, with a whole series of normals held out;
+                                      read on validation, the test folder is not opened; three to five minutes a line on two cores
 """
 import json, sys
 from dataclasses import replace
 from pathlib import Path
-from cxr_nb.all import QuickRecipe, SeriesSplitter, add_result, fingerprint, find_data, phantom_data, report_run, train_run, try_recipe
+from PIL import Image
+from cxr_nb.all import QuickRecipe, SeriesSplitter, add_result, find_data, find_films, fingerprint, phantom_data, report_run, train_run, try_recipe
 
 root = Path(__file__).parent.parent
-base = QuickRecipe('base', size=96, bs=32, epochs=2, freeze_epochs=0, kinds=False, sharpness=0., lighting=.2)
+base = QuickRecipe('base', size=96, bs=32, epochs=2, freeze_epochs=0, sharpness=0., stretch=1.)
 changes = {
     'base': {},
     'three kinds': dict(kinds=True),
@@ -36,6 +38,7 @@ strangers = {
     'head first, smaller batches': head_first,
     'sharpness, head first, smaller batches': dict(sharpness=3., **head_first),
     'the same, gentler body': dict(sharpness=3., body_lr=.1, **head_first),
+    'the same, stretched': dict(sharpness=3., stretch=4/3, **head_first),
 }
 
 def choose(path, file, base, changes, splitter=None, views=(1,), seeds=(0, 1)):
@@ -49,7 +52,7 @@ def choose(path, file, base, changes, splitter=None, views=(1,), seeds=(0, 1)):
 
 def planted(file=root/'nbs'/'planted.json', seeds=(0, 1, 2)):
     "Train on phantoms with sharp films and read the blurrier ones of their test"
-    recipe = QuickRecipe(size=96, bs=16, epochs=4, freeze_epochs=1, kinds=False)
+    recipe = QuickRecipe(size=96, stretch=1.)
     for seed in seeds:
         for name, strength in (('without Sharpness', 0.), ('with Sharpness', 3.)):
             out = root/'runs'/'planted'/f'{name}-{seed}'
@@ -57,9 +60,16 @@ def planted(file=root/'nbs'/'planted.json', seeds=(0, 1, 2)):
             report_run(out)
             add_result(out, file)
 
+def shapes(path, file=root/'nbs'/'shapes.json'):
+    "Write down how large the training films are"
+    rows = [dict(finding=f.parent.name, width=w, height=h) for f in find_films(path, 'train') for w, h in [Image.open(f).size]]
+    file.write_text(json.dumps(dict(data=dict(name=path.name, fingerprint=fingerprint(path)), films=rows)) + '\n')
+
+def trials(path):
+    choose(path, root/'nbs'/'choice.json', base, changes, views=(1, 2, 4))
+    choose(path, root/'nbs'/'series.json', replace(base, epochs=3), strangers, SeriesSplitter)
+
 if __name__ == '__main__':
-    if len(sys.argv) == 1: planted()
-    else:
-        path = find_data(sys.argv[1])
-        choose(path, root/'nbs'/'choice.json', base, changes, views=(1, 2, 4))
-        choose(path, root/'nbs'/'series.json', replace(base, epochs=3), strangers, SeriesSplitter)
+    what = sys.argv[1]
+    if what == 'planted': planted()
+    else: dict(shapes=shapes, changes=trials)[what](find_data(sys.argv[2]))
