@@ -43,7 +43,7 @@ def magnified(
     h, w = x.shape[2:]
     return V.resize(V.center_crop(x, [round(h/by), round(w/by)]), [h, w])
 
-# %% ../nbs/09_recipes.ipynb #c8c94eec
+# %% ../nbs/09_recipes.ipynb #1539c645
 def stretched(
     x,  # Films, (films, channels, height, width)
     by, # How many times as wide, at the same height; below 1: narrower

@@ -103,7 +103,7 @@ class Copies:
         try: return np.load(self.files[str(film)])
         except (ValueError, EOFError, FileNotFoundError): return self._write(grey_copy(film, self.size), self._place(film)) # damaged or deleted since
 
-# %% ../nbs/08_speed.ipynb #96c47fc9
+# %% ../nbs/08_speed.ipynb #fc3eb2d6
 def Stretch(
     most=4/3, # Width over height is multiplied by up to this, or divided; 1 or more
 ) -> AffineCoordTfm:
