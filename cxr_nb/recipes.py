@@ -199,7 +199,7 @@ class QuickRecipe(Recipe):
         splitter=None, # As in `get_quick_dls`
     ) -> DataLoaders:
         "Training and validation batches"
-        more = [*([Stretch(self.stretch)] if self.stretch != 1 else []), *([Sharpness(self.sharpness)] if self.sharpness else [])]
+        more = [Stretch(self.stretch), *([Sharpness(self.sharpness)] if self.sharpness else [])]
         tfms = aug_transforms(max_zoom=1.2, max_lighting=self.lighting, xtra_tfms=more) # joins all that move pixels into one resampling
         return get_quick_dls(path, self.bs, self.size, self.valid_name, self.valid_pct, self.seed, model_stats(self.arch), splitter, tfms,
                              label=pneumonia_kind if self.kinds else parent_label, copies=None if self.copies else False)
@@ -276,7 +276,8 @@ def SeriesSplitter(
     "Hold out every normal of one series, and patients with pneumonia as `PatientSplitter` does; raises `ValueError` where one side would have no normal"
     def _split(films):
         held = set(PatientSplitter(valid_pct, seed)(films)[1])
-        normal, strange = [np.array([bool(f(x)) for x in films]) for f in (lambda x: parent_label(x) == 'NORMAL', lambda x: x.name.startswith(series))]
+        normal = np.array([parent_label(f) == 'NORMAL' for f in films])
+        strange = np.array([f.name.startswith(series) for f in films])
         if len(set(strange[normal])) < 2: raise ValueError(f"The names of {'all' if strange[normal].any() else 'no'} normals begin with '{series}'; name a series that some of them belong to.")
         out = np.where(normal, strange, [i in held for i in range(len(films))])
         return L(np.flatnonzero(~out).tolist()), L(np.flatnonzero(out).tolist())
