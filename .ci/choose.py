@@ -2,8 +2,11 @@
 
 python .ci/choose.py planted          nbs/planted.json: the phantoms, whose test films come from a blurrier scanner, with and without Sharpness, three seeds
 python .ci/choose.py shapes FOLDER    nbs/shapes.json: width and height of the training films of FOLDER, which should have their original size
-python .ci/choose.py changes FOLDER   nbs/choice.json, one change at a time on the real films, and nbs/series.json, with a whole series of normals held out;
-                                      read on validation, the test folder is not opened; three to five minutes a line on two cores
+python .ci/choose.py changes FOLDER   nbs/choice.json, one change at a time on the real films; read on validation, the test folder is not opened
+python .ci/choose.py series FOLDER    nbs/series.json, the same with a whole series of normals held out
+python .ci/choose.py larger FOLDER    nbs/series.json, the recipe found there with larger films and a larger network
+
+The last three take 3 to 15 minutes a line on two cores; seeds after FOLDER, as in `larger FOLDER 1`, let two of them run side by side.
 """
 import json, sys
 from dataclasses import replace
@@ -40,15 +43,22 @@ strangers = {
     'the same, gentler body': dict(sharpness=3., body_lr=.1, **head_first),
     'the same, stretched': dict(sharpness=3., stretch=4/3, **head_first),
 }
+found = strangers['the same, stretched']
+larger = {
+    'stretched, 128 pixels': dict(found, size=128),
+    'stretched, 128 pixels, Lite-2': dict(found, size=128, arch='tf_efficientnet_lite2'),
+    'stretched, 192 pixels': dict(found, size=192),
+}
 
-def choose(path, file, base, changes, splitter=None, views=(1,), seeds=(0, 1)):
+def choose(path, file, base, changes, seeds, splitter=None, views=(1,)):
     "Try each change with each seed, unless it is recorded; the base also with more views"
+    read = lambda: json.loads(file.read_text()) if file.exists() else []
     for seed in seeds:
         for name, change in changes.items():
-            records = json.loads(file.read_text()) if file.exists() else []
-            if any((r['change'], r['recipe']['seed']) == (name, seed) for r in records): continue
+            if any((r['change'], r['recipe']['seed']) == (name, seed) for r in read()): continue
             record = try_recipe(path, replace(base, name=name, seed=seed, **change), views if name == 'base' else (1,), splitter and splitter(seed=seed))
-            file.write_text(json.dumps([*records, dict(change=name, data=dict(name=path.name, fingerprint=fingerprint(path)), **record)], indent=1) + '\n')
+            record = dict(change=name, data=dict(name=path.name, fingerprint=fingerprint(path)), **record)
+            file.write_text(json.dumps([*read(), record], indent=1) + '\n')
 
 def planted(file=root/'nbs'/'planted.json', seeds=(0, 1, 2)):
     "Train on phantoms with sharp films and read the blurrier ones of their test"
@@ -65,11 +75,13 @@ def shapes(path, file=root/'nbs'/'shapes.json'):
     rows = [dict(finding=f.parent.name, width=w, height=h) for f in find_films(path, 'train') for w, h in [Image.open(f).size]]
     file.write_text(json.dumps(dict(data=dict(name=path.name, fingerprint=fingerprint(path)), films=rows)) + '\n')
 
-def trials(path):
-    choose(path, root/'nbs'/'choice.json', base, changes, views=(1, 2, 4))
-    choose(path, root/'nbs'/'series.json', replace(base, epochs=3), strangers, SeriesSplitter)
+def trials(what, path, seeds):
+    "What was tried on validation"
+    if what == 'changes': choose(path, root/'nbs'/'choice.json', base, changes, seeds, views=(1, 2, 4))
+    else: choose(path, root/'nbs'/'series.json', replace(base, epochs=3), dict(series=strangers, larger=larger)[what], seeds, SeriesSplitter)
 
 if __name__ == '__main__':
-    what = sys.argv[1]
+    what, *args = sys.argv[1:]
     if what == 'planted': planted()
-    else: dict(shapes=shapes, changes=trials)[what](find_data(sys.argv[2]))
+    elif what == 'shapes': shapes(find_data(args[0]))
+    else: trials(what, find_data(args[0]), [int(s) for s in args[1:]] or [0, 1])

@@ -16,9 +16,9 @@ def shown(cell):
     directives = re.findall(r'^#\|\s*(.*)', cell.source, flags=re.M)
     if any(d.startswith(('hide', 'default_exp')) for d in directives): return None
     cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M)
-    # tables as plain text; progress bars, which have no text of their own, not at all
-    if cell.cell_type == 'code': cell.outputs = [o for o in cell.outputs if 'text/markdown' in o.get('data', {}) or not o.get('data', {}).get('text/plain', '').startswith('<IPython')
-                                                 and not o.get('data', {}).get('text/html', '').startswith('<div><table class="fastprogress"')]
+    # tables as plain text; progress bars not at all
+    bar = lambda data: data.get('text/html', '').startswith('<div><table class="fastprogress"') or data.get('text/plain', '').startswith('<IPython') and 'text/markdown' not in data
+    if cell.cell_type == 'code': cell.outputs = [o for o in cell.outputs if not bar(o.get('data', {}))]
     for o in cell.get('outputs', []): o.get('data', {}).pop('text/html', None)
     if any(re.match(r'echo:\s*false', d) for d in directives): cell.metadata['tags'] = ['no_input']
     return cell
