@@ -4,9 +4,9 @@ python .ci/choose.py planted          nbs/planted.json: the phantoms, whose test
 python .ci/choose.py shapes FOLDER    nbs/shapes.json: width and height of the training films of FOLDER, which should have their original size
 python .ci/choose.py changes FOLDER   nbs/choice.json, one change at a time on the real films; read on validation, the test folder is not opened
 python .ci/choose.py series FOLDER    nbs/series.json, the same with a whole series of normals held out
-python .ci/choose.py larger FOLDER    nbs/series.json, the recipe found there with larger films and a larger network
+python .ci/choose.py longer FOLDER    nbs/series.json, the recipe found there on larger films, for longer, with a larger network
 
-The last three take 3 to 15 minutes a line on two cores; seeds after FOLDER, as in `larger FOLDER 1`, let two of them run side by side.
+The last three take 3 to 30 minutes a line on two cores; seeds after FOLDER, as in `longer FOLDER 1`, let two of them run side by side.
 """
 import json, sys
 from dataclasses import replace
@@ -43,11 +43,11 @@ strangers = {
     'the same, gentler body': dict(sharpness=3., body_lr=.1, **head_first),
     'the same, stretched': dict(sharpness=3., stretch=4/3, **head_first),
 }
-found = strangers['the same, stretched']
-larger = {
-    'stretched, 128 pixels': dict(found, size=128),
-    'stretched, 128 pixels, Lite-2': dict(found, size=128, arch='tf_efficientnet_lite2'),
-    'stretched, 192 pixels': dict(found, size=192),
+found = dict(strangers['the same, stretched'], size=128)
+longer = {
+    'stretched, 128 pixels': found,
+    'stretched, 128 pixels, 8 epochs': dict(found, epochs=8),
+    'stretched, 128 pixels, Lite-2': dict(found, arch='tf_efficientnet_lite2'),
 }
 
 def choose(path, file, base, changes, seeds, splitter=None, views=(1,)):
@@ -78,7 +78,7 @@ def shapes(path, file=root/'nbs'/'shapes.json'):
 def trials(what, path, seeds):
     "What was tried on validation"
     if what == 'changes': choose(path, root/'nbs'/'choice.json', base, changes, seeds, views=(1, 2, 4))
-    else: choose(path, root/'nbs'/'series.json', replace(base, epochs=3), dict(series=strangers, larger=larger)[what], seeds, SeriesSplitter)
+    else: choose(path, root/'nbs'/'series.json', replace(base, epochs=3), dict(series=strangers, longer=longer)[what], seeds, SeriesSplitter)
 
 if __name__ == '__main__':
     what, *args = sys.argv[1:]

@@ -8,7 +8,7 @@ __all__ = ['PIPELINES', 'STAGES', 'grey_copy', 'Copies', 'Stretch', 'get_quick_d
            'ratio_table', 'cxr_bench']
 
 # %% ../nbs/08_speed.ipynb #4b7c142e
-import argparse, hashlib, inspect, json, math, os, shutil, statistics, subprocess, sys, tempfile, threading, time
+import argparse, hashlib, inspect, json, math, os, shutil, statistics, subprocess, sys, tempfile, time, uuid, warnings
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ import psutil
 import timm
 import torch
 from PIL import Image, ImageOps
+from fastcore.basics import patch
 from fastcore.docments import docments
 from fastcore.parallel import parallel
 from fastai.callback.channelslast import ChannelsLast
@@ -24,7 +25,7 @@ from fastai.vision.all import (AffineCoordTfm, CancelValidException, Callback, C
 from tqdm.contrib.concurrent import thread_map
 from torch import nn
 from .phantom import _cache_folder
-from .data import PatientSplitter, check_films, find_data, find_films, findings, get_dls, get_test_dls
+from .data import PatientSplitter, check_depth, check_films, find_data, find_films, findings, get_dls, get_test_dls
 from .model import build_model
 from .train import get_learner, keep_memory
 from .run import _where
@@ -37,9 +38,10 @@ def grey_copy(
     "Decode a film no larger than needed, crop its middle square, resize it"
     with Image.open(film) as im:
         im.draft('L', (2*size, 2*size)) # a JPEG can be decoded at 1/2, 1/4 or 1/8; other formats ignore this
+        check_depth(im)
         return np.array(ImageOps.fit(im.convert('L'), (size, size), Image.Resampling.BILINEAR))
 
-# %% ../nbs/08_speed.ipynb #cac0f079
+# %% ../nbs/08_speed.ipynb #59ed48d0
 class Copies:
     "Grey copies of films, made once, kept in files named by the film's content and the size"
     def __init__(self,
@@ -50,65 +52,81 @@ class Copies:
         self.folder = None if folder is False else Path(folder or _cache_folder()/'copies')
 
     def _place(self, film):
-        return self.folder/f'{hashlib.sha256(Path(film).read_bytes()).hexdigest()[:32]}-{self.size}.npy'
-
-    def _write(self, copy, file):
-        part = None
-        try:
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix='.part', delete=False) as part: np.save(part, copy)
-            os.replace(part.name, file) # in one step: under its name a copy is whole, or not there
-        except OSError as e:
-            if part: Path(part.name).unlink(missing_ok=True)
-            raise self._no_place(e.strerror) from e
-        return copy
-
-    def _copy(self, film, file):
-        "Make one copy; returns the error of a film that cannot be read"
-        try: copy = grey_copy(film, self.size)
-        except (OSError, SyntaxError, ValueError) as e: return e
-        self._write(copy, file)
+        # v1: the way of making copies; another way will be another number, and no old copy is taken for a new one
+        return self.folder/f'{hashlib.sha256(Path(film).read_bytes()).hexdigest()[:32]}-{self.size}-v1.npy'
 
     def _no_place(self, why):
         return OSError(f'{self.folder} cannot keep the grey copies ({why}); name a folder with room in CXR_CACHE, or pass copies=False.')
 
-    def make(self,
-        films, # Paths of images
-    ): # Itself
-        "Make the copies that are missing, several at a time; raises `OSError` where they cannot be kept, `ValueError` for films that cannot be read"
-        if self.folder is None: check_films(films)
-        else: self._make_missing(films)
-        return self
+# %% ../nbs/08_speed.ipynb #7ac78287
+@patch
+def _write(self:Copies, copy, file):
+    part = file.with_name(f'{file.name}.{uuid.uuid4().hex}.part')
+    try:
+        with part.open('wb') as f: np.save(f, copy)
+        part.replace(file)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        if not file.exists(): raise self._no_place(e.strerror) from e # Windows replaces no file that another process is reading, and need not
 
-    def _make_missing(self, films):
-        try: self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as e: raise self._no_place(e.strerror) from e
-        self.files.update(zip(map(str, films), parallel(self._place, films, threadpool=True, n_workers=os.cpu_count())))
-        missing = {file: film for film in map(str, films) if not (file := self.files[film]).exists()} # of films with the same bytes, one
-        need, free = len(missing) * (self.size**2 + 128), shutil.disk_usage(self.folder).free
-        if need > free: raise self._no_place(f'{need/1e6:.0f} MB needed, {free/1e6:.0f} MB free')
-        # no check beforehand: it would unpack each film a second time, and a film that has a copy was whole and still has the same bytes
-        errors = thread_map(self._copy, missing.values(), missing, max_workers=os.cpu_count(), desc='grey copies', leave=False) if missing else []
-        bad = {film: e for film, e in zip(missing.values(), errors) if e}
-        if bad: check_films(bad) # says which films, and why
-        for e in bad.values(): raise e
+@patch
+def _copy(self:Copies, film, file):
+    "Make one copy; returns the error of a film that cannot be read"
+    try: copy = grey_copy(film, self.size)
+    except (OSError, SyntaxError, ValueError) as e: return e
+    self._write(copy, file)
 
-    def __call__(self,
-        film, # Path of an image
-    ) -> TensorImageBW: # (1, size, size), uint8
-        "The copy of a film"
-        return TensorImageBW(torch.from_numpy(self._read(film)[None]))
+# %% ../nbs/08_speed.ipynb #c5b92671
+@patch
+def make(self:Copies,
+    films, # Paths of images
+) -> Copies: # Itself
+    "Make the copies that are missing, several at a time; raises `OSError` where they cannot be kept, `ValueError` for films that cannot be read"
+    if self.folder is None: check_films(films)
+    else: self._make_missing(films)
+    return self
 
-    def _read(self, film):
-        if self.folder is None: return grey_copy(film, self.size)
-        try: return np.load(self.files[str(film)])
-        except (ValueError, EOFError, FileNotFoundError): return self._write(grey_copy(film, self.size), self._place(film)) # damaged or deleted since
+@patch
+def _make_missing(self:Copies, films):
+    try: self.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise self._no_place(e.strerror) from e
+    try: self.files.update(zip(map(str, films), parallel(self._place, films, threadpool=True, n_workers=os.cpu_count())))
+    except OSError:
+        check_films(films) # says which films, and why
+        raise
+    missing = {file: film for film in map(str, films) if not (file := self.files[film]).exists()} # of films with the same bytes, one
+    need, free = len(missing) * (self.size**2 + 128), shutil.disk_usage(self.folder).free
+    if need > free: raise self._no_place(f'{need/1e6:.0f} MB needed, {free/1e6:.0f} MB free')
+    errors = thread_map(self._copy, missing.values(), missing, max_workers=os.cpu_count(), desc='grey copies', leave=False) if missing else []
+    bad = {film: e for film, e in zip(missing.values(), errors) if e}
+    if bad: check_films(bad)
+    for e in bad.values(): raise e
+
+# %% ../nbs/08_speed.ipynb #59891c08
+@patch
+def __call__(self:Copies,
+    film, # Path of an image
+) -> TensorImageBW: # (1, size, size), uint8
+    "The copy of a film"
+    return TensorImageBW(torch.from_numpy(self._read(film)[None]))
+
+@patch
+def _read(self:Copies, film):
+    if self.folder is None: return grey_copy(film, self.size)
+    if str(film) not in self.files: self.make([film])
+    try: return np.load(self.files[str(film)])
+    except (ValueError, EOFError, FileNotFoundError): # cut off or deleted since
+        copy, self.files[str(film)] = grey_copy(film, self.size), self._place(film)
+        try: self._write(copy, self.files[str(film)])
+        except OSError as e: warnings.warn(str(e)) # the copy is at hand, so a training need not end here
+        return copy
 
 # %% ../nbs/08_speed.ipynb #fc3eb2d6
 def Stretch(
     most=4/3, # Width over height is multiplied by up to this, or divided; 1 or more
 ) -> AffineCoordTfm:
     "Draw each film of a batch wider or narrower, each by another amount; raises `ValueError` below 1"
-    if most < 1: raise ValueError(f'most={most} is below 1; 1.33 draws films up to a third wider or narrower.')
+    if most < 1: raise ValueError(f'most={most} is below 1; 1.33 draws films up to a third wider or a quarter narrower.')
     def mat(x):
         s = torch.exp(x.new_empty(len(x)).uniform_(-1, 1) * math.log(most)/2)
         zero = torch.zeros_like(s)
@@ -202,21 +220,25 @@ def step_ways(
     x = torch.randn(bs, 3, size, size, device=device or default_device())
     options = {'nothing special': {}, 'channels_last': dict(fmt=torch.channels_last), 'fused AdamW': dict(fused=True), 'bfloat16': dict(amp=True),
                **({'torch.compile': dict(compiled=True)} if compiled else {}), 'channels_last and fused': dict(fmt=torch.channels_last, fused=True)}
-    ways, times = {k: _way(arch, x, **o) for k, o in options.items()}, []
-    for way in list(ways):
-        try: ways[way](); ways[way]() # the first calls pay for warming up
-        except Exception as e: # the compilers have errors of their own for each thing that can be missing
-            print(f'{way} does not work here: {type(e).__name__}')
-            ways.pop(way)
+    ways, times = {}, []
+    for name, o in options.items():
+        try:
+            way = _way(arch, x, **o)
+            way(); way() # the first calls pay for warming up
+            ways[name] = way
+        except Exception as e: print(f'{name} does not work here: {type(e).__name__}') # the compilers have errors of their own for each thing that can be missing
     for _ in range(rounds): times.append({k: _seconds(f) for k, f in ways.items()})
     return pd.DataFrame(times, columns=list(options))
 
 def _seconds(f):
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None # a graphics card works on while Python goes ahead
+    wait()
     start = time.perf_counter()
     f()
+    wait()
     return time.perf_counter() - start
 
-# %% ../nbs/08_speed.ipynb #6f434ffa
+# %% ../nbs/08_speed.ipynb #4537f6cc
 class _TrainOnly(Callback):
     def before_validate(self): raise CancelValidException
 
@@ -229,10 +251,14 @@ class Pipeline:
         films,  # Paths of the training films
     ):
         self.learn, self.test, self.films = learn, test, films
-        self.decode = lambda: [decode(f) for f in films]
+        self.unpack = decode
         with learn.no_logging(), learn.no_bar(): learn.fit(0, 1e-4) # lets the callbacks set the memory format
         learn.create_opt()
         self.raw = learn.dls.train.new(after_batch=[]).one_batch()
+
+    def decode(self):
+        "Unpack each film once"
+        for f in self.films: self.unpack(f)
 
     def items(self):
         "Decode and transform each film once"
@@ -258,6 +284,7 @@ class Pipeline:
         "The answers for all test films"
         with self.learn.no_bar(): return self.learn.get_preds(dl=self.test)[0]
 
+# %% ../nbs/08_speed.ipynb #bf79405d
 class TimmLoop(Pipeline):
     "timm's loader with a plain PyTorch loop"
     def __init__(self,
@@ -274,7 +301,7 @@ class TimmLoop(Pipeline):
         self.model = build_model(arch, 2, pretrained=False).to(device, memory_format=torch.channels_last)
         self.opt = torch.optim.AdamW(self.model.parameters())
         self.films = find_films(path, 'train')
-        self.decode = lambda: [Image.open(f).convert('RGB') for f in self.films]
+        self.unpack = lambda f: Image.open(f).convert('RGB')
         self.raw = self._ready(next(iter(self.train)))
 
     def _ready(self, batch): return batch[0].to(self.device, memory_format=torch.channels_last), batch[1].to(self.device)
@@ -329,15 +356,17 @@ def private_memory(
     every=.2, # Seconds between two looks
 ) -> float: # The most private memory that it and its workers held at a time, GiB
     "Run code in a new process and watch its private memory; raises `RuntimeError` where it fails"
-    child, most = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True), 0
-    threading.Thread(target=lambda: setattr(child, 'said', child.stderr.read()), daemon=True).start()
-    while child.poll() is None:
-        try:
-            main = psutil.Process(child.pid)
-            most = max(most, sum(p.memory_full_info().uss for p in [main, *main.children(recursive=True)]))
-        except psutil.Error: pass # a worker that ended between the list and the look
-        time.sleep(every)
-    if child.returncode: raise RuntimeError(f'The measured process failed: {child.said.strip().splitlines()[-1]}')
+    most = 0
+    with tempfile.TemporaryFile('w+') as said:
+        child = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.DEVNULL, stderr=said)
+        while child.poll() is None:
+            try:
+                main = psutil.Process(child.pid)
+                most = max(most, sum(p.memory_full_info().uss for p in [main, *main.children(recursive=True)]))
+            except psutil.Error: pass # a worker that ended between the list and the look
+            time.sleep(every)
+        said.seek(0)
+        if child.returncode: raise RuntimeError(f"The measured process failed: {(said.read().strip().splitlines() or [f'exit status {child.returncode}'])[-1]}")
     return most / 2**30
 
 # %% ../nbs/08_speed.ipynb #8ca7844b
@@ -347,10 +376,11 @@ STAGES = {'decode, first epoch': 'decode', 'decode and item transforms, later ep
 def _sample(path, n, to):
     "Copy n films, evenly over all training films, as train and as test"
     films = find_films(path, 'train')
-    for film in films[np.linspace(0, len(films) - 1, min(n, len(films))).round().astype(int).tolist()]:
+    for i, film in enumerate(films[np.linspace(0, len(films) - 1, n).round().astype(int).tolist()]):
         for split in ('train', 'test'):
             (to/split/film.parent.name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(film, to/split/film.parent.name)
+            file = shutil.copy(film, to/split/film.parent.name/f'{i}-{film.name}')
+            with open(file, 'ab') as f: f.write(i.to_bytes(4)) # other bytes, so that no repeated film finds its copy made
     return to
 
 def _device(name):
@@ -363,17 +393,18 @@ def bench(
     arch='tf_efficientnet_lite0', # timm's name of the model
     size=128,  # Height and width of the input, pixels
     bs=32,     # Films per batch
-    films=240, # Films in the sample, at least two batches
+    films=480, # Films in the sample, at least two batches; a smaller data set is repeated
     rounds=3,  # Times that each stage is measured
     device=None, # 'cpu', 'cuda' or 'mps'; default: fastai's choice
     quick=False, # Leave out memory and `torch.compile`, which take minutes?
 ) -> dict:     # The record: seconds[stage][pipeline] by round, step_ways, memory in GiB, machine and versions
     "Time the four pipelines side by side; raises `ValueError` for a device that is not there or too few films"
     device, path = _device(device or default_device()), find_data(path)
+    for name, value, least in (('bs', bs, 2), ('rounds', rounds, 1), ('films', films, 2*bs)):
+        if value < least: raise ValueError(f'{name}={value} is too few; take at least {least}{" for batches of " + str(bs) if name == "films" else ""}.')
     with tempfile.TemporaryDirectory() as tmp:
         data = _sample(path, films, Path(tmp)/'films')
         sample = find_films(data, 'train')
-        if len(sample) < 2*bs: raise ValueError(f'{len(sample)} films are too few for batches of {bs}; take --bs {len(sample)//2} or less.')
         keep_memory()
         make = lambda name: make_pipeline(name, data, arch, size, bs, device, Path(tmp)/'copies')
         ways = {name: make(name) for name in PIPELINES}
@@ -388,7 +419,9 @@ def bench(
         record = dict(finished=time.strftime('%Y-%m-%d %H:%M'), films=len(sample), arch=arch, size=size, bs=bs, threads=torch.get_num_threads(),
                       data=dict(name=path.name, megapixels=round(statistics.median(np.prod(Image.open(f).size) for f in sample)/1e6, 2)), **_where(),
                       seconds=seconds, step_ways=step_ways(arch, size, bs, max(rounds, 3), device, not quick).round(5).to_dict('list'))
-        if not quick: record['memory'] = _memory(data, arch, size, bs, device, Path(tmp)/'copies')
+        if not quick:
+            try: record['memory'] = _memory(data, arch, size, bs, device, Path(tmp)/'copies')
+            except RuntimeError as e: print(f'Memory was not measured. {e}') # nor is what was measured before it lost
     return record
 
 def _memory(data, arch, size, bs, device, copies):
@@ -417,9 +450,11 @@ def ratio_table(
 ) -> pd.DataFrame: # A row per comparison: target, and ratio (above 1: ours is faster), its median, least and most over the rounds
     "Ours against the others, with the targets that this course has for films of full size"
     s = {stage: {name: np.array(v) for name, v in per.items()} for stage, per in record['seconds'].items()}
-    s['first epoch'] = {**s['later epoch'], 'cxr_nb': s['decode, first epoch']['cxr_nb'] + s['later epoch']['cxr_nb']} # the others decode in every epoch
-    rows = {('decode, first epoch', 'walkthrough'): 3, ('decode and item transforms, later epochs', 'walkthrough'): 15, ('first epoch', 'walkthrough'): None, ('later epoch', 'walkthrough'): 2,
-            ('later epoch', 'vision_learner'): 1.5, ('later epoch', 'timm loop'): 1.05, ('inference', 'walkthrough'): None, ('inference', 'vision_learner'): None, ('inference', 'timm loop'): None}
+    # the others decode films whenever they read them, ours once, before
+    for stage, new in (('later epoch', 'first epoch, with its copies'), ('inference', 'inference on new films, with their copies')):
+        s[new] = {**s[stage], 'cxr_nb': s['decode, first epoch']['cxr_nb'] + s[stage]['cxr_nb']}
+    rows = {('decode, first epoch', 'walkthrough'): 3, ('decode and item transforms, later epochs', 'walkthrough'): 15, ('later epoch', 'walkthrough'): 2, ('later epoch', 'vision_learner'): 1.5, ('later epoch', 'timm loop'): 1.05,
+            **{(stage, other): None for stage in ('first epoch, with its copies', 'inference on new films, with their copies') for other in ('walkthrough', 'vision_learner', 'timm loop')}}
     if record['data']['megapixels'] < .5: rows = dict.fromkeys(rows) # the targets are for films of full size
     found = [dict(stage=stage, against=other, target=target, ratio=s[stage][other]/s[stage]['cxr_nb']) for (stage, other), target in rows.items()]
     found.append(dict(stage='later epoch', against='its own resident batches', target=.95, ratio=s['steps on a resident batch']['cxr_nb']/s['later epoch']['cxr_nb']))
@@ -427,11 +462,16 @@ def ratio_table(
     return table.assign(ratio=table.ratio.map(np.median), least=table.ratio.map(np.min), most=table.ratio.map(np.max)).set_index(['stage', 'against'])
 
 # %% ../nbs/08_speed.ipynb #e4002a42
+def _book(file):
+    "The records of a results file"
+    try: return json.loads(file.read_text()) if file.exists() else []
+    except ValueError as e: raise ValueError(f'{file} is no results file ({e}); name another as --out.') from e
+
 def cxr_bench(
     args=None, # Words of the command line; default: the ones this process was started with
 ): # Nothing; the exit status is 1 for what cannot be measured
     "Time four ways of training side by side, from the command line"
-    p = argparse.ArgumentParser('cxr_bench', description='Time the walkthrough, vision_learner, a timm loop and cxr_nb side by side; about ten minutes.')
+    p = argparse.ArgumentParser('cxr_bench', description='Time the walkthrough, vision_learner, a timm loop and cxr_nb side by side; about half an hour.')
     p.add_argument('path', nargs='?', help='data set: a folder with train/ and test/; default: CXR_DATA, else the phantoms')
     help, settings = docments(bench), inspect.signature(bench).parameters
     for name in ('arch', 'size', 'bs', 'films', 'rounds'): p.add_argument(f'--{name}', type=type(settings[name].default), default=settings[name].default, help=help[name])
@@ -442,9 +482,9 @@ def cxr_bench(
     out = a.pop('out')
     try:
         if out and not out.parent.is_dir(): raise FileNotFoundError(f'{out.parent} is no folder; name a results file in one that exists as --out.') # before the minutes of measuring
-        old = json.loads(out.read_text()) if out and out.exists() else []
+        if out: _book(out)
         record = bench(**a)
-        if out: out.write_text(json.dumps([*old, record], indent=1) + '\n')
+        if out: out.write_text(json.dumps([*_book(out), record], indent=1) + '\n') # read again: another benchmark may have ended meanwhile
     except (ValueError, OSError) as e: sys.exit(f'cxr_bench: {e}')
     print(f"{record['arch']}, {record['size']} px, batches of {record['bs']}, {record['films']} films of {record['data']['megapixels']} megapixels; films per second:\n")
     print(f'{speed_table(record).round(1).to_string()}\n\nTimes as long as cxr_nb:\n\n{ratio_table(record).round(2).to_string()}')
