@@ -4,9 +4,9 @@ python .ci/choose.py planted          nbs/planted.json: the phantoms, whose test
 python .ci/choose.py shapes FOLDER    nbs/shapes.json: width and height of the training films of FOLDER, which should have their original size
 python .ci/choose.py changes FOLDER   nbs/choice.json, one change at a time on the real films; read on validation, the test folder is not opened
 python .ci/choose.py series FOLDER    nbs/series.json, the same with a whole series of normals held out
-python .ci/choose.py longer FOLDER    nbs/series.json, the recipe found there on larger films, for longer, with a larger network
+python .ci/choose.py longer FOLDER    nbs/series.json, the recipe found there on larger films and for longer
 
-The last three take 3 to 30 minutes a line on two cores; seeds after FOLDER, as in `longer FOLDER 1`, let two of them run side by side.
+The last three take 3 to 20 minutes a line on two cores; seeds after FOLDER, as in `longer FOLDER 1`, let two of them run side by side.
 """
 import json, sys
 from dataclasses import replace
@@ -47,7 +47,6 @@ found = dict(strangers['the same, stretched'], size=128)
 longer = {
     'stretched, 128 pixels': found,
     'stretched, 128 pixels, 8 epochs': dict(found, epochs=8),
-    'stretched, 128 pixels, Lite-2': dict(found, arch='tf_efficientnet_lite2'),
 }
 
 def choose(path, file, base, changes, seeds, splitter=None, views=(1,)):

@@ -298,7 +298,7 @@ def plot_shift(
     ax = ax or plt.subplots(figsize=(7, 3))[1]
     ax.errorbar(moved.chance, range(len(moved)), xerr=[moved.chance - moved.low, moved.high - moved.chance], fmt='o', ms=4)
     ax.set_yticks(range(len(moved)), moved.finding.str.cat(moved.property, sep=', '))
-    ax.axvline(.5, color='grey', lw=1); ax.invert_yaxis()
+    ax.axvline(.5, color='grey', lw=1); ax.margins(y=.15); ax.invert_yaxis()
     most = moved.loc[(moved.chance - .5).abs().idxmax()]
     ax.set(title=f'Test against train: {most.property} of {most.finding} moved most', xlabel='chance that a test film has more of it, 95 % interval', xlim=(-.03, 1.03))
     return ax

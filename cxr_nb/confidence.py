@@ -307,7 +307,8 @@ def compare_models(
     seed=0, # Of the random numbers
 ) -> Comparison: # Differences with intervals, and McNemar's test
     "Compare two networks film by film; raises `ValueError` where they did not read the same films"
-    if len(a.truth) != len(b.truth) or (a.truth != b.truth).any() or (a.patients.astype(str) != b.patients.astype(str)).any():
+    apart = lambda x, y: x is not None and y is not None and (len(x) != len(y) or (np.asarray(x, str) != np.asarray(y, str)).any())
+    if any(apart(getattr(a, k), getattr(b, k)) for k in ('truth', 'patients', 'files')):
         raise ValueError(f'The two networks read different films ({len(a.truth)} and {len(b.truth)}); a paired comparison needs the same ones in the same order.')
     W = np.vstack([np.ones(len(a.truth)), patient_weights(a.patients, n, seed)])
     ma, mb = _all_metrics(a, W, point_a), _all_metrics(b, W, point_b)
@@ -356,7 +357,7 @@ def plot_subgroups(
     value, low, high = [table[k].astype(float).values for k in ('value', 'low', 'high')]
     names = [f'{g}: {m} ({r.films} films)' for (g, m), r in table.iterrows()]
     ax.errorbar(value, range(len(table)), xerr=np.nan_to_num([value - low, high - value]).clip(0), fmt='o', capsize=3)
-    ax.set(yticks=range(len(table)), yticklabels=names, ylim=(-.6, len(table) - .4), xlim=(None, 1.01), title='Where does it fail?')
+    ax.set(yticks=range(len(table)), yticklabels=names, ylim=(-.6, len(table) - .4), xlim=(None, 1.01), title='Where does it fail?', xlabel='rate, with 95 % interval by patient')
     ax.grid(axis='x', alpha=.4)
     return ax
 

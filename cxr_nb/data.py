@@ -87,7 +87,7 @@ def PatientSplitter(
         return L(train.tolist()), L(valid.tolist())
     return _split
 
-# %% ../nbs/01_data.ipynb #09c4ce85
+# %% ../nbs/01_data.ipynb #0875491f
 def check_depth(
     im, # Image that PIL has opened
 ): # Nothing

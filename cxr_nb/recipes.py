@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional as V
 from .data import PatientSplitter
 from .model import build_model, model_stats
 from .train import get_learner, keep_memory, use_fastest_step
+from .confidence import _check_share
 from .run import Recipe, RECIPES, _where
 from .speed import Stretch, fused_adamw, get_quick_dls, get_quick_test_dls
 
@@ -75,7 +76,8 @@ def shift_table(
     stats, # (means, standard deviations) that the model expects
     sensitivity=.97, # At least this much is wanted, on films as they are, above 0 and at most 1
 ) -> pd.DataFrame: # A row per shift: log loss, AUROC, and sensitivity and specificity at the one threshold
-    "What a network says of the same films, were they taken otherwise"
+    "What a network says of the same films, were they taken otherwise; raises `ValueError` for a sensitivity out of range"
+    _check_share('sensitivity', sensitivity)
     mean, std = [torch.tensor(s, device=dl.device)[:, None, None] for s in stats]
     batches, model = dl.new(after_batch=[IntToFloatTensor()]), model.eval()
     scores, ill = {name: [] for name in SHIFTS}, []
@@ -96,7 +98,7 @@ class Sharpness(RandTransform):
     "Blur some films of a batch and sharpen others, each by another amount"
     order = 60
     def __init__(self,
-        strength=1., # Amounts are drawn from -1 (sharpened) to this; 1 is fully blurred, and more counts as 1
+        strength=1., # Amounts are drawn from -1 (sharpened) to this, and 1 is fully blurred; at 3, half of the changed films are
         p=.75,       # Share of the films that are changed
     ):
         super().__init__(p=1.)
@@ -175,8 +177,8 @@ class Grow(Callback):
     ): self.first, self.last = first, last
 
     def before_train(self):
-        share = self.epoch / max(1, self.n_epoch - 1)
-        self.size = round((self.first + share * (self.last - self.first)) / 16) * 16
+        share = self.epoch / (self.n_epoch - 1) if self.n_epoch > 1 else 1
+        self.size = self.last if share == 1 else max(16, round((self.first + share * (self.last - self.first)) / 16) * 16)
 
     def before_batch(self):
         if self.training and self.size != self.x.shape[-1]: self.learn.xb = (V.resize(self.x, [self.size, self.size]),)
@@ -287,4 +289,4 @@ def SeriesSplitter(
 # %% ../nbs/09_recipes.ipynb #13fede7a
 RECIPES.update(
     fast=QuickRecipe('fast', epochs=3, views=2),
-    best=QuickRecipe('best', epochs=5, views=4))
+    best=QuickRecipe('best', epochs=8, views=4))

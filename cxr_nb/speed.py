@@ -41,7 +41,7 @@ def grey_copy(
         check_depth(im)
         return np.array(ImageOps.fit(im.convert('L'), (size, size), Image.Resampling.BILINEAR))
 
-# %% ../nbs/08_speed.ipynb #59ed48d0
+# %% ../nbs/08_speed.ipynb #84b4ee3a
 class Copies:
     "Grey copies of films, made once, kept in files named by the film's content and the size"
     def __init__(self,
@@ -58,7 +58,7 @@ class Copies:
     def _no_place(self, why):
         return OSError(f'{self.folder} cannot keep the grey copies ({why}); name a folder with room in CXR_CACHE, or pass copies=False.')
 
-# %% ../nbs/08_speed.ipynb #7ac78287
+# %% ../nbs/08_speed.ipynb #0394ee81
 @patch
 def _write(self:Copies, copy, file):
     part = file.with_name(f'{file.name}.{uuid.uuid4().hex}.part')
@@ -76,7 +76,7 @@ def _copy(self:Copies, film, file):
     except (OSError, SyntaxError, ValueError) as e: return e
     self._write(copy, file)
 
-# %% ../nbs/08_speed.ipynb #c5b92671
+# %% ../nbs/08_speed.ipynb #9255d531
 @patch
 def make(self:Copies,
     films, # Paths of images
@@ -102,7 +102,7 @@ def _make_missing(self:Copies, films):
     if bad: check_films(bad)
     for e in bad.values(): raise e
 
-# %% ../nbs/08_speed.ipynb #59891c08
+# %% ../nbs/08_speed.ipynb #d7a84e32
 @patch
 def __call__(self:Copies,
     film, # Path of an image
@@ -238,7 +238,7 @@ def _seconds(f):
     wait()
     return time.perf_counter() - start
 
-# %% ../nbs/08_speed.ipynb #4537f6cc
+# %% ../nbs/08_speed.ipynb #a3bbbb36
 class _TrainOnly(Callback):
     def before_validate(self): raise CancelValidException
 
@@ -284,7 +284,7 @@ class Pipeline:
         "The answers for all test films"
         with self.learn.no_bar(): return self.learn.get_preds(dl=self.test)[0]
 
-# %% ../nbs/08_speed.ipynb #bf79405d
+# %% ../nbs/08_speed.ipynb #1da46c30
 class TimmLoop(Pipeline):
     "timm's loader with a plain PyTorch loop"
     def __init__(self,
