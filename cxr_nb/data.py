@@ -62,13 +62,25 @@ def count_films(
 # %% ../nbs/01_data.ipynb #fffe8b6f
 _patient = re.compile(r'(person\d+_(?:bacteria|virus)|(?:NORMAL2-)?IM-\d+)[_-]\d+')
 
+@lru_cache(maxsize=None)
+def _listed(book, mtime): # mtime is here for the cache: a file that was changed is read again
+    table = pd.read_csv(book, dtype=str)
+    if not {'file', 'patient'} <= set(table): raise ValueError(f"{book} has the columns {', '.join(table)}; it needs `file`, such as train/NORMAL/scan7.png, and `patient`.")
+    return dict(zip(*table[['file', 'patient']].dropna().values.T))
+
 def patient_id(
     film, # Path or name of a film, such as `person12_virus_48.jpeg`
-) -> str: # The patient: kind or prefix, and number, such as `person12_virus`
-    "Patient of a film, from the official naming; raises `ValueError` for any other name"
-    m = _patient.match(Path(film).name)
-    if m is None: raise ValueError(f'No patient in the file name {Path(film).name}: it is not of the official naming; '
-                                   'pass your own function from path to patient as `patient=`.')
+) -> str: # The patient, such as `person12_virus`
+    "Patient of a film, from `patients.csv` in the data set's folder, without one from the official naming; raises `ValueError` where that does not tell"
+    film = Path(film)
+    book = film.parents[2]/'patients.csv' if len(film.parents) > 2 else None
+    if book and book.is_file():
+        name, listed = film.relative_to(book.parent).as_posix(), _listed(book, book.stat().st_mtime_ns)
+        if name not in listed: raise ValueError(f'{book} names no patient for {name}; add it to the columns `file` and `patient`.')
+        return listed[name]
+    m = _patient.match(film.name)
+    if m is None: raise ValueError(f'No patient in the file name {film.name}: it is not of the official naming; '
+                                   'list all films in a file patients.csv beside the folder train, with the columns `file` and `patient`.')
     return m[1]
 
 # %% ../nbs/01_data.ipynb #44d7b5a2
@@ -189,4 +201,5 @@ def sample_patients(
         to = Path(dest)/folder.parent.name/folder.name
         to.mkdir(parents=True, exist_ok=True)
         for film in L(groups[p] for p in chosen).concat(): shutil.copy(film, to)
+    if (book := Path(path)/'patients.csv').is_file(): shutil.copy(book, dest)
     return Path(dest)

@@ -21,7 +21,7 @@ from fastai.vision.all import CSVLogger, DataLoaders, Datasets, IntToFloatTensor
 from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 from torch import nn
-from .data import check_films, find_data, find_films, findings, get_dls, get_test_dls
+from .data import check_films, find_data, find_films, findings, get_dls, get_test_dls, patient_id
 from .model import build_model, model_stats
 from .train import SaveBest, get_learner, keep_memory, load_weights, read_about, use_fastest_step
 from .evaluate import evaluate, plot_confusion_matrix, to_classes
@@ -132,6 +132,7 @@ def train_run(
     out, start = _new_folder(out, recipe), time.time()
     path = find_data(path)
     vocab, r = findings(path), recipe
+    (find_films(path, r.valid_name or 'train') + find_films(path, 'test')).map(patient_id) # the predictions name them, after all the training
     set_seed(r.seed, reproducible=True) # a loader draws its order of films from a seed of its own, which it takes when it is made
     test_dls = r.test_dls(path)
     dls = r.dls(path)
