@@ -64,9 +64,11 @@ _patient = re.compile(r'(person\d+_(?:bacteria|virus)|(?:NORMAL2-)?IM-\d+)[_-]\d
 
 @lru_cache(maxsize=None)
 def _listed(book, mtime): # mtime is here for the cache: a file that was changed is read again
-    table = pd.read_csv(book, dtype=str)
+    table = pd.read_csv(book, dtype=str, keep_default_na=False).apply(lambda column: column.str.strip())
     if not {'file', 'patient'} <= set(table): raise ValueError(f"{book} has the columns {', '.join(table)}; it needs `file`, such as train/NORMAL/scan7.png, and `patient`.")
-    return dict(zip(*table[['file', 'patient']].dropna().values.T))
+    table = table[table.patient != ''].drop_duplicates(['file', 'patient'])
+    if (twice := table.file[table.file.duplicated()]).any(): raise ValueError(f'{book} names two patients for {twice.iloc[0]}; leave one of them.')
+    return dict(table[['file', 'patient']].values)
 
 def patient_id(
     film, # Path or name of a film, such as `person12_virus_48.jpeg`

@@ -63,6 +63,7 @@ class Copies:
 def _write(self:Copies, copy, file):
     part = file.with_name(f'{file.name}.{uuid.uuid4().hex}.part')
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with part.open('wb') as f: np.save(f, copy)
         part.replace(file)
     except OSError as e:
@@ -231,7 +232,7 @@ def step_ways(
     return pd.DataFrame(times, columns=list(options))
 
 def _seconds(f):
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None # a graphics card works on while Python goes ahead
+    wait = torch.accelerator.synchronize if torch.accelerator.is_available() else lambda: None # a graphics card works on while Python goes ahead
     wait()
     start = time.perf_counter()
     f()
@@ -379,7 +380,7 @@ def _sample(path, n, to):
     for i, film in enumerate(films[np.linspace(0, len(films) - 1, n).round().astype(int).tolist()]):
         for split in ('train', 'test'):
             (to/split/film.parent.name).mkdir(parents=True, exist_ok=True)
-            file = shutil.copy(film, to/split/film.parent.name/f'{i}-{film.name}')
+            file = shutil.copyfile(film, to/split/film.parent.name/f'{i}-{film.name}') # without its permissions: it may be read-only
             with open(file, 'ab') as f: f.write(i.to_bytes(4)) # other bytes, so that no repeated film finds its copy made
     return to
 
@@ -455,7 +456,7 @@ def ratio_table(
         s[new] = {**s[stage], 'cxr_nb': s['decode, first epoch']['cxr_nb'] + s[stage]['cxr_nb']}
     rows = {('decode, first epoch', 'walkthrough'): 3, ('decode and item transforms, later epochs', 'walkthrough'): 15, ('later epoch', 'walkthrough'): 2, ('later epoch', 'vision_learner'): 1.5, ('later epoch', 'timm loop'): 1.05,
             **{(stage, other): None for stage in ('first epoch, with its copies', 'inference on new films, with their copies') for other in ('walkthrough', 'vision_learner', 'timm loop')}}
-    if record['data']['megapixels'] < .5: rows = dict.fromkeys(rows) # the targets are for films of full size
+    if record['data']['megapixels'] < .5: rows = dict.fromkeys(rows) # these targets are for films of full size
     found = [dict(stage=stage, against=other, target=target, ratio=s[stage][other]/s[stage]['cxr_nb']) for (stage, other), target in rows.items()]
     found.append(dict(stage='later epoch', against='its own resident batches', target=.95, ratio=s['steps on a resident batch']['cxr_nb']/s['later epoch']['cxr_nb']))
     table = pd.DataFrame(found)
@@ -464,8 +465,10 @@ def ratio_table(
 # %% ../nbs/08_speed.ipynb #e4002a42
 def _book(file):
     "The records of a results file"
-    try: return json.loads(file.read_text()) if file.exists() else []
+    try: records = json.loads(file.read_text()) if file.exists() else []
     except ValueError as e: raise ValueError(f'{file} is no results file ({e}); name another as --out.') from e
+    if not isinstance(records, list): raise ValueError(f'{file} is no results file (not a list of records); name another as --out.')
+    return records
 
 def cxr_bench(
     args=None, # Words of the command line; default: the ones this process was started with
@@ -485,6 +488,6 @@ def cxr_bench(
         if out: _book(out)
         record = bench(**a)
         if out: out.write_text(json.dumps([*_book(out), record], indent=1) + '\n') # read again: another benchmark may have ended meanwhile
-    except (ValueError, OSError) as e: sys.exit(f'cxr_bench: {e}')
+    except (ValueError, OSError, torch.OutOfMemoryError) as e: sys.exit(f'cxr_bench: {e}')
     print(f"{record['arch']}, {record['size']} px, batches of {record['bs']}, {record['films']} films of {record['data']['megapixels']} megapixels; films per second:\n")
     print(f'{speed_table(record).round(1).to_string()}\n\nTimes as long as cxr_nb:\n\n{ratio_table(record).round(2).to_string()}')
