@@ -474,7 +474,7 @@ def cxr_bench(
     args=None, # Words of the command line; default: the ones this process was started with
 ): # Nothing; the exit status is 1 for what cannot be measured
     "Time four ways of training side by side, from the command line"
-    p = argparse.ArgumentParser('cxr_bench', description='Time the walkthrough, vision_learner, a timm loop and cxr_nb side by side; about half an hour.')
+    p = argparse.ArgumentParser('cxr_bench', description='Time the walkthrough, vision_learner, a timm loop and cxr_nb side by side; about a quarter of an hour.')
     p.add_argument('path', nargs='?', help='data set: a folder with train/ and test/; default: CXR_DATA, else the phantoms')
     help, settings = docments(bench), inspect.signature(bench).parameters
     for name in ('arch', 'size', 'bs', 'films', 'rounds'): p.add_argument(f'--{name}', type=type(settings[name].default), default=settings[name].default, help=help[name])
