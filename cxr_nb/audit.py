@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['KNOW_NOTHING', 'find_marker', 'Scan', 'scan_films', 'class_shift', 'bare_id', 'shared_patients', 'same_bytes',
            'near_copies', 'shortcut_floor', 'plot_floor', 'frozen_features', 'suspicious_labels', 'split_promise',
-           'plot_promise', 'scanner_shift', 'plot_shift', 'audit', 'write_audit', 'cxr_audit']
+           'plot_promise', 'scanner_shift', 'plot_shift', 'audit', 'write_audit']
 
 # %% ../nbs/07_audit.ipynb #2abcd54c
-import argparse, base64, hashlib, html, io, json, re, sys, time
+import base64, hashlib, html, io, json, re, time
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import combinations
 from pathlib import Path
 import imagehash
@@ -29,7 +28,8 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from .data import find_data, find_films, findings, patient_id
+from .film import read_film, read_grey
+from .data import find_data, find_films, findings, patient_id, positive_class
 from .model import create_timm_body, model_stats
 from .confidence import auroc_interval
 
@@ -59,11 +59,10 @@ def find_marker(
 # %% ../nbs/07_audit.ipynb #4c8a2b13
 def _measure(film):
     "Row, hash and small copy of one film, or the reason why it cannot be read"
-    try:
-        data = film.read_bytes()
-        with Image.open(io.BytesIO(data)) as im: mode, (w, h), grey = im.mode, im.size, im.convert('L')
-    except (OSError, SyntaxError, ValueError) as e: return str(e) if data else 'the file is empty'
-    g = np.asarray(grey.resize((224, 224)))
+    try: grey, data = read_grey(film), film.read_bytes()
+    except ValueError as e: return str(e)
+    with Image.open(film) as im: mode = im.mode # as it is stored; all else is measured on what the network sees
+    (w, h), g = grey.size, np.asarray(grey.resize((224, 224), Image.Resampling.BILINEAR))
     inner, (marker, row) = g[22:-22, 22:-22], find_marker(g)
     border = (g.sum(dtype=float) - inner.sum(dtype=float))/(g.size - inner.size)
     return (dict(sha=hashlib.sha256(data).hexdigest(), mode=mode, byte_size=len(data), width=w, height=h, aspect=w/h, brightness=g.mean(), contrast=g.std(),
@@ -83,13 +82,12 @@ class Scan:
 def scan_films(
     path=None,          # Data set, as for `find_data`; default: `CXR_DATA`, else the phantoms
     patient=patient_id, # From a film's path to its patient
-    positive=None,      # The finding looked for; default: the last by name, such as 'PNEUMONIA'
+    positive=None,      # The finding looked for; default: the one that is not called normal, such as 'PNEUMONIA'
 ) -> Scan:              # What the pass kept
     "Measure every film once; raises `ValueError` for a split or class without films, or an unknown `positive`"
     path = find_data(path)
     vocab = findings(path)
-    positive = positive or vocab[-1]
-    if positive not in vocab: raise ValueError(f"positive='{positive}' is no class of {path}; take one of {vocab}.")
+    positive = positive_class(vocab, positive)
     files = find_films(path).filter(lambda f: len(f.relative_to(path).parts) == 3)
     got, name = parallel(_measure, files, threadpool=True, n_workers=2, progress=False), lambda f: f.relative_to(path).as_posix()
     rows, hashes, small = zip(*[({'file': name(f), **dict(zip(('split', 'finding'), name(f).split('/'))), 'patient': patient(f), 'positive': f.parent.name == positive, **g[0]}, *g[1:])
@@ -214,12 +212,10 @@ def frozen_features(
     "What a network that was never trained on X-rays says of each film, averaged over the film"
     body = create_timm_body(arch).eval().to(memory_format=torch.channels_last)
     mean, std = [torch.tensor(s).view(1, -1, 1, 1) for s in model_stats(arch)]
-    def read(f):
-        with Image.open(f) as im: return np.asarray(im.convert('L').resize((size, size), Image.Resampling.BILINEAR), np.float32)/255
     out = []
     with torch.inference_mode():
         for i in range(0, len(files), 64):
-            x = torch.from_numpy(np.stack([read(f) for f in files[i:i+64]]))[:, None]
+            x = torch.from_numpy(np.stack([read_film(f, size) for f in files[i:i+64]]))[:, None]/255
             out.append(body(((x - mean)/std).contiguous(memory_format=torch.channels_last)).mean((2, 3)).numpy())
     return np.concatenate(out)
 
@@ -338,7 +334,7 @@ def _records(table): return json.loads(table.to_json(orient='records', double_pr
 def audit(
     path=None,          # Data set, as for `find_data`, or a `Scan`
     patient=patient_id, # From a film's path to its patient; not used for a `Scan`
-    positive=None,      # The finding looked for; default: the last by name; not used for a `Scan`
+    positive=None,      # The finding looked for; default: the one that is not called normal; not used for a `Scan`
     seeds=3,            # Splits of each kind in `split_promise`, 1 or more
     features=None,      # `frozen_features` of the films of a `Scan`; default: computed
 ) -> dict:              # All findings, ready for JSON; `flags` holds the sentences
@@ -381,32 +377,10 @@ def _page(a):
 
 def write_audit(
     found, # Dictionary of `audit`
-    out,   # New folder
+    out,   # Folder that exists
 ) -> Path: # The folder, with `audit.json` and `audit.html`
-    "Write the findings and their page; raises `FileExistsError` for a folder that is there"
+    "Write the findings and their page"
     out = Path(out)
-    if out.exists(): raise FileExistsError(f'{out} exists already; name a new folder as --out, so that no earlier audit is lost.')
-    out.mkdir(parents=True)
     (out/'audit.json').write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
     (out/'audit.html').write_text(_page(found), encoding='utf-8')
     return out
-
-# %% ../nbs/07_audit.ipynb #46c95e96
-def cxr_audit(
-    args=None, # Words of the command line; default: the ones this process was started with
-): # Nothing; the exit status is 0, or 1 for what cannot be audited
-    "Audit a data set from the command line, write JSON and a page, and print the flags"
-    p = argparse.ArgumentParser('cxr_audit', description='What would a folder of chest X-rays let a network cheat with?')
-    p.add_argument('path', nargs='?', help='data set: a folder with train/ and test/; default: CXR_DATA, else the phantoms')
-    p.add_argument('--out', help='new folder of the report; default: audits/<time>-<name>')
-    p.add_argument('--positive', help='the finding looked for; default: the last class by name')
-    a = p.parse_args(args)
-    plt.switch_backend('agg')
-    try:
-        path = find_data(a.path)
-        out = Path(a.out or Path('audits')/f'{datetime.now():%Y%m%d-%H%M%S}-{path.name}')
-        if out.exists(): raise FileExistsError(f'{out} exists already; name a new folder as --out, so that no earlier audit is lost.')
-        found = audit(path, positive=a.positive)
-        write_audit(found, out)
-    except (ValueError, OSError) as e: sys.exit(f'cxr_audit: {e}')
-    print(*[f'- {f}' for f in found['flags'] or ['Nothing flagged.']], f"Report, after {found['seconds']} s: {out/'audit.html'}", sep='\n')

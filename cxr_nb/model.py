@@ -6,10 +6,11 @@
 __all__ = ['TimmBody', 'packaged_weights', 'model_stats', 'create_timm_body', 'build_model']
 
 # %% ../nbs/02_model.ipynb #18aaa433
-import difflib, importlib
+import difflib, importlib, pickle
 from pathlib import Path
 import torch
 import timm
+from safetensors import SafetensorError
 from torch import nn
 from timm.models import is_model_in_modules
 from fastai.vision.all import create_head, apply_init, num_features_model
@@ -89,6 +90,8 @@ def _pretrained(create, arch, weights):
     if weights is not None:
         if not Path(weights).is_file(): raise FileNotFoundError(f'{weights} is no file of weights; check the path.')
         try: return create(pretrained=True, pretrained_cfg_overlay=dict(file=str(weights)))
+        except (SafetensorError, EOFError, pickle.UnpicklingError) as e:
+            raise ValueError(f'{weights} is no whole file of weights, or one that could run code; save the tensors alone, as .safetensors.') from e
         except RuntimeError as e: raise ValueError(f'{weights} does not fit {arch}: it holds the weights of another architecture; name that one as `arch`.') from e
     if (found := packaged_weights(arch)) is not None: return create(pretrained=True, pretrained_cfg_overlay=dict(state_dict=found))
     # the hub client has its own errors for each way a connection can fail

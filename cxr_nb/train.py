@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['get_learner', 'keep_memory', 'step_times', 'use_fastest_step', 'save_weights', 'read_about', 'load_weights',
-           'SaveBest']
+           'SaveBest', 'seconds', 'fused_adamw']
 
 # %% ../nbs/03_train.ipynb #8d401a4b
 import ctypes, sys, time
@@ -16,18 +16,25 @@ from fastai.vision.all import *
 from fastai.callback.channelslast import ChannelsLast
 from .model import build_model, model_stats
 
-# %% ../nbs/03_train.ipynb #2178dfc9
+def fused_adamw(
+    params,   # Parameters of a network, in groups
+    **kwargs, # Learning rate and the like
+) -> OptimWrapper:
+    "PyTorch's fused AdamW as a learner's `opt_func`"
+    return OptimWrapper(params, torch.optim.AdamW, fused=True, eps=1e-5, **kwargs) # eps is fastai's own
+
 def get_learner(
     dls,          # `DataLoaders`, as `get_dls` makes them
     model,        # (body, head), from films to logits, as `build_model` makes it
     smoothing=.1, # Strength of label smoothing, 0 (none) to below 1
-    mixup=.4,     # Strength of MixUp: alpha of its Beta distribution; 0 turns it off
+    mixup=0.,     # Strength of MixUp: alpha of its Beta distribution; 0 turns it off
     path='.',     # Folder below which `learn.save` writes
+    opt_func=fused_adamw, # From parameters to an optimiser
 ) -> Learner:     # Reports accuracy
     "A learner with label smoothing (Szegedy and others, 2015) and MixUp (Zhang and others, 2017); raises `ValueError` out of range"
     if not 0 <= smoothing < 1: raise ValueError(f'smoothing={smoothing} is not in 0 to below 1; the usual strength is 0.1.')
     if mixup < 0: raise ValueError(f'mixup={mixup} is negative; 0 turns MixUp off, 0.4 is usual.')
-    return Learner(dls, model, loss_func=LabelSmoothingCrossEntropy(eps=smoothing), metrics=accuracy,
+    return Learner(dls, model, loss_func=LabelSmoothingCrossEntropy(eps=smoothing), metrics=accuracy, opt_func=opt_func,
                    splitter=lambda m: [params(m[0]), params(m[1])], cbs=MixUp(mixup) if mixup else None, path=Path(path))
 
 # %% ../nbs/03_train.ipynb #cc8095a3
@@ -41,6 +48,17 @@ def keep_memory(
     return bool(mallopt(mmap_max, 0 if on else 65536) and mallopt(trim_threshold, -1 if on else 128 * 1024))
 
 # %% ../nbs/03_train.ipynb #c5c26848
+def seconds(
+    f, # Function without arguments
+) -> float: # From call to end, of a graphics card's work too
+    "How long a function takes"
+    wait = torch.accelerator.synchronize if torch.accelerator.is_available() else lambda: None # a graphics card works on while Python goes ahead
+    wait()
+    start = time.perf_counter()
+    f()
+    wait()
+    return time.perf_counter() - start
+
 def step_times(
     learn,     # A learner, on the device it will train on
     rounds=5,  # Measurements of each way
@@ -51,20 +69,18 @@ def step_times(
     model, half = deepcopy(learn.model).to(xb.device).train(), xb.is_cuda and torch.cuda.is_bf16_supported()
     ways = {f'{fmt}, {prec}': (getattr(torch, fmt if fmt != 'channels_first' else 'contiguous_format'), prec == 'bfloat16')
             for prec in (['float32', 'bfloat16'] if half else ['float32']) for fmt in ('channels_first', 'channels_last')}
+    def step(fmt, amp):
+        with torch.autocast(xb.device.type, torch.bfloat16, enabled=amp): loss = learn.loss_func(model(xb.contiguous(memory_format=fmt)), yb)
+        loss.backward()
     times = []
     for _ in range(rounds + 1):
         row = {}
-        for way, (fmt, amp) in ways.items():
-            model, x = model.to(memory_format=fmt), xb.contiguous(memory_format=fmt)
-            start = time.perf_counter()
-            with torch.autocast(xb.device.type, torch.bfloat16, enabled=amp): loss = learn.loss_func(model(x), yb)
-            loss.backward()
-            loss.item() # waits until a GPU is really done
-            row[way] = time.perf_counter() - start
+        for way, how in ways.items():
+            model.to(memory_format=how[0])
+            row[way] = seconds(lambda: step(*how))
         times.append(row)
     return pd.DataFrame(times[1:]) # the first round pays for warming up
 
-# %% ../nbs/03_train.ipynb #983d834f
 def use_fastest_step(
     learn,    # A learner; gets the callbacks of the fastest way
     times=None, # What `step_times` measured; default: measure now
@@ -119,12 +135,19 @@ class SaveBest(TrackerCallback):
         super().__init__(monitor='valid_loss')
         self.file, self.about = Path(file), about
 
+    def before_fit(self):
+        "No weights of this fit yet: a file that is there is an older one's"
+        super().before_fit()
+        self.wrote = False
+
     def after_epoch(self):
         "Write the weights if this epoch is the best"
         super().after_epoch()
-        if self.new_best: save_weights(self.learn.model, self.file, epoch=str(self.epoch), **self.about)
+        if self.new_best:
+            save_weights(self.learn.model, self.file, epoch=str(self.epoch), **self.about)
+            self.wrote = True
 
     def after_fit(self):
         "Put the best weights back"
         super().after_fit()
-        if self.file.exists(): load_weights(self.learn.model, self.file)
+        if self.wrote: load_weights(self.learn.model, self.file)
