@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ODDITIES', 'Guard', 'Classifier', 'thumbnails', 'random_fields', 'fit_guard', 'load_classifier']
 
-# %% ../nbs/08_classifier.ipynb #fa584cad
+# %% ../nbs/08_classifier.ipynb #32f5938d
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from .evaluate import OperatingPoint
 from .confidence import Predictions, log_odds
 from .threshold import at_temperature, check_share, choose_point, fit_temperature
 
-# %% ../nbs/08_classifier.ipynb #7a36c1ba
+# %% ../nbs/08_classifier.ipynb #8011f954
 @dataclass
 class Guard:
     "Does a film look like the training films? Judged by its thumbnail"
@@ -71,7 +71,7 @@ class Classifier:
                     for m in self.members for v in ([x, x.flip(3)] if self.mirror else [x])]
         return torch.stack(said).mean(0).cpu().numpy()
 
-# %% ../nbs/08_classifier.ipynb #2088867f
+# %% ../nbs/08_classifier.ipynb #0b3f9ce9
 def thumbnails(
     squares, # What `read_film` gives (films, size, size), uint8
     side=16, # Height and width of a thumbnail, pixels
@@ -81,7 +81,7 @@ def thumbnails(
     small = np.stack(tiny).reshape(len(tiny), -1)
     return (small - small.mean(1, keepdims=True))/np.maximum(small.std(1, keepdims=True), 1)
 
-# %% ../nbs/08_classifier.ipynb #9556fb76
+# %% ../nbs/08_classifier.ipynb #a51a4d09
 def _half(squares, left):
     n = squares.shape[2]//2
     half = squares[:, :, :n] if left else squares[:, :, -n:]
@@ -97,7 +97,7 @@ ODDITIES = {
     'right half': lambda x: _half(x, False),
 } # from squares (films, size, size) to squares that no film should look like
 
-# %% ../nbs/08_classifier.ipynb #24496617
+# %% ../nbs/08_classifier.ipynb #692f5899
 def random_fields(
     n,      # How many
     seed=0, # Of the random numbers
@@ -109,7 +109,7 @@ def random_fields(
     inner = [f[side//2:-side//2, side//2:-side//2] for f in noise]
     return np.stack([np.interp(f, (f.min(), f.max()), (0, 255)) for f in inner]).astype(np.uint8)
 
-# %% ../nbs/08_classifier.ipynb #4098c9e6
+# %% ../nbs/08_classifier.ipynb #b06ae42a
 @patch
 def score(self:Guard,
     squares, # What `read_film` gives (films, size, size), uint8
@@ -137,7 +137,7 @@ def fit_guard(
     guard = replace(rest, weights=turned*tall(rest.score(valid))/tall(thumbnails(valid)@turned))
     return replace(guard, limit=float(np.quantile(guard.score(valid), 1 - refuse)))
 
-# %% ../nbs/08_classifier.ipynb #8438f418
+# %% ../nbs/08_classifier.ipynb #3fbdfaca
 @patch
 def answers(self:Classifier,
     films,      # Paths of images
@@ -153,7 +153,7 @@ def answers(self:Classifier,
         rows += [(str(f), *[np.nan]*(len(names) + 1), s) if isinstance(s, str) else (str(f), *next(said), '') for f, s in zip(films[i:i+bs], squares)]
     return pd.DataFrame(rows, columns=['file', *names, 'strangeness', 'why']).astype(dict.fromkeys([*names, 'strangeness'], float))
 
-# %% ../nbs/08_classifier.ipynb #257edf1b
+# %% ../nbs/08_classifier.ipynb #fd7f72fe
 _STRANGE = 'does not look like the films it was trained on (turned, inverted, cropped, or no chest film)'
 
 @patch
@@ -178,7 +178,7 @@ def predict(self:Classifier,
     films = [films] if isinstance(films, (str, Path)) else list(films)
     return self.decide(self.answers(films, bs, progress))[['file', 'probability', 'call', 'why']]
 
-# %% ../nbs/08_classifier.ipynb #55af3379
+# %% ../nbs/08_classifier.ipynb #e963f069
 @patch
 def fitted(self:Classifier,
     valid,           # `Predictions` of films that no member was trained on, uncalibrated
@@ -192,7 +192,7 @@ def fitted(self:Classifier,
     except ValueError as e: point = OperatingPoint(rule=f'one half, since there is no better: {e}')
     return replace(self, temperature=t, point=point, about={**self.about, 'temperature_story': how})
 
-# %% ../nbs/08_classifier.ipynb #fc2c2248
+# %% ../nbs/08_classifier.ipynb #187d0e30
 _GUARD = 'weights', 'mean', 'parts'
 _WORDS = 'arch', 'size', 'stats', 'vocab', 'positive', 'mirror', 'temperature', 'about'
 

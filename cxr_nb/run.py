@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CARD', 'recipe_dls', 'recipe_learner', 'fit_recipe', 'fingerprint', 'environment', 'data_card', 'new_folder',
-           'read_record', 'report_run', 'model_card', 'train_run', 'train_seeds', 'read_results', 'add_result']
+           'read_record', 'report_run', 'model_card', 'train_run', 'read_results', 'add_result', 'train_seeds']
 
-# %% ../nbs/09_run.ipynb #c00d7e17
+# %% ../nbs/09_run.ipynb #3e9fe66e
 import hashlib, json, os, platform, shutil, time, uuid
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
@@ -31,7 +31,7 @@ from .threshold import at_temperature, check_share, plot_reliability
 from .classifier import Classifier, fit_guard, load_classifier
 from .recipe import RECIPES, Recipe
 
-# %% ../nbs/09_run.ipynb #b86f217f
+# %% ../nbs/09_run.ipynb #817a72d8
 def recipe_dls(
     path,   # Data set: a folder of the official layout
     recipe, # A `Recipe`
@@ -64,7 +64,7 @@ def fit_recipe(
         learn.unfreeze()
     learn.fit_one_cycle(recipe.epochs, slice(recipe.lr*recipe.body_lr, recipe.lr), wd=recipe.wd, cbs=cbs)
 
-# %% ../nbs/09_run.ipynb #83f15592
+# %% ../nbs/09_run.ipynb #3909f83d
 def fingerprint(
     path, # Data set: a folder of the official layout
 ) -> str: # 12 hexadecimal digits
@@ -83,7 +83,7 @@ def environment() -> dict: # Versions by package, and the machine
                 machine=dict(system=f'{platform.system()} {platform.machine()}', cores=os.cpu_count(),
                              device=torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type))
 
-# %% ../nbs/09_run.ipynb #fe631228
+# %% ../nbs/09_run.ipynb #71dc8cc3
 CARD = dict(people='who they are: ages, sex, where from', view='frontal or lateral, standing or lying',
             scanners='which machines, when', reference_standard='who decided what each film shows, and how',
             unit_of_analysis='film, examination or patient')
@@ -99,7 +99,7 @@ def data_card(
         raise ValueError(f'{file} is not a JSON object ({e}); write {json.dumps(CARD)}.') from e
     return {k: str(said.get(k, '')) for k in CARD}
 
-# %% ../nbs/09_run.ipynb #726d783a
+# %% ../nbs/09_run.ipynb #1ab8af5e
 @contextmanager
 def new_folder(
     out,  # Folder to make, or None for one below `base`
@@ -120,7 +120,7 @@ def new_folder(
         with suppress(OSError): folder.rmdir()
         raise
 
-# %% ../nbs/09_run.ipynb #e9a15d89
+# %% ../nbs/09_run.ipynb #c075da46
 def _write_json(file, what):
     "In one step, so that a crash leaves the old file or the new one"
     part = Path(f'{file}.part')
@@ -156,7 +156,7 @@ def report_run(
     _write_json(folder/'metrics.json', record)
     return record
 
-# %% ../nbs/09_run.ipynb #1337da39
+# %% ../nbs/09_run.ipynb #546faa9c
 def _plain(v):
     "A value that JSON can hold"
     if isinstance(v, str): return v
@@ -194,7 +194,7 @@ def _worst(p, k=10):
     return [dict(file=str(p.files[i]), label=name(i), probability_of_label=round(float(given[i]), 4))
             for i in np.argsort(given)[:k] if given[i] < .5]
 
-# %% ../nbs/09_run.ipynb #ff0acfef
+# %% ../nbs/09_run.ipynb #0a419b13
 def _draw_report(clf, preds, out):
     "Four pictures: curves, confusion matrix at the point, reliability, subgroups"
     test, point = preds['test'], clf.point
@@ -214,7 +214,7 @@ def _draw_report(clf, preds, out):
     save(axs[0], 'reliability.png')
     save(plot_subgroups(subgroups(test, [film_kind(f) for f in test.files], point)), 'subgroups.png')
 
-# %% ../nbs/09_run.ipynb #0c171125
+# %% ../nbs/09_run.ipynb #2b6075ef
 def _line(name, v, *more):
     "A row of a Markdown table: value and interval"
     ends = '' if v['low'] is None else f"{v['low']:.3f} to {v['high']:.3f}"
@@ -284,7 +284,7 @@ On the test, before and after temperature scaling: {moved}.
 {errors}
 """
 
-# %% ../nbs/09_run.ipynb #03647f4e
+# %% ../nbs/09_run.ipynb #97f11275
 def _check(path, recipe, positive, sensitivity):
     "What can be refused before anything is read; the positive class"
     check_share('sensitivity', sensitivity)
@@ -301,7 +301,7 @@ def _check_side(name, films, positive):
         what = f'{n} patients' if n < 10 else f'{"only" if True in classes else "no"} films of {positive}'
         raise ValueError(f'{name} has {what}; a report needs 10 patients and both answers there, so bring more films.')
 
-# %% ../nbs/09_run.ipynb #afeb9ceb
+# %% ../nbs/09_run.ipynb #4e292cfc
 def _label(table, films):
     "Whom and what each film of a table of answers shows, before the answers"
     who = [(f'{f.parent.name}/{f.name}', patient_id(f), f.parent.name) for f in films]
@@ -372,7 +372,44 @@ def train_run(
         (out/'best.safetensors').unlink() # the classifier's file holds the same weights
     return out
 
-# %% ../nbs/09_run.ipynb #51c5bcdd
+# %% ../nbs/09_run.ipynb #2039a9bd
+_SHOWN = 'accuracy', 'sensitivity', 'specificity', 'AUROC'
+
+def read_results(
+    results='results.json', # Results file, or a list of records
+    at='at the operating point', # or 'at 0.5'
+) -> pd.DataFrame: # A row per run with a report: recipe, seed, data, threshold, metrics with `_low` and `_high`, minutes
+    "The recorded runs as a table; raises `FileNotFoundError` where there is no such file"
+    records, rows = results if isinstance(results, list) else json.loads(Path(results).read_text(encoding='utf-8')), []
+    for r in records:
+        if 'report' not in r: continue
+        m, seeds = r['report']['metrics']['test'][at], r.get('seeds', [r['recipe']['seed']])
+        threshold = .5 if at == 'at 0.5' else r['report']['point']['threshold']
+        found = {f'{k}{end}': m[k][of] for k in _SHOWN for end, of in (('', 'value'), ('_low', 'low'), ('_high', 'high'))}
+        rows.append(dict(data=r['data']['name'], recipe=r['recipe']['name'], seed=' + '.join(map(str, seeds)),
+                         threshold=threshold, **found, minutes=r['seconds']/60))
+    return pd.DataFrame(rows)
+
+def add_result(
+    folder, # Folder of a run or series that has a report
+    results='results.json', # Results file; made where there is none
+    keep=False, # True: also copy the predictions, to `predictions/<data>-<recipe>-<seed>-<id>.csv` beside it
+    **more, # Further entries of the record, such as a second test
+) -> dict:  # The record added
+    "Add a run's record to a results file, once; raises `FileNotFoundError` where the run did not finish"
+    record, results = {**read_record(folder), **more}, Path(results)
+    with FileLock(f'{results}.lock'): # two runs may end at a time
+        old = json.loads(results.read_text(encoding='utf-8')) if results.exists() else []
+        if keep:
+            seeds, kept = '+'.join(map(str, record['seeds'])), results.parent/'predictions'
+            record['predictions'] = f"{record['data']['name']}-{record['recipe']['name']}-{seeds}-{record['id']}.csv"
+            kept.mkdir(exist_ok=True)
+            said = pd.read_csv(Path(folder)/'predictions.csv', dtype=dict(patient=str, label=str), keep_default_na=False)
+            said.round(4).to_csv(kept/record['predictions'], index=False)
+        _write_json(results, [*(r for r in old if r.get('id') != record['id']), record])
+    return record
+
+# %% ../nbs/09_run.ipynb #3939efe9
 def _is_done(folder, path, recipe):
     "Can the run of a series be kept? Raises `ValueError` for a run of another recipe or other data"
     if not (folder/'metrics.json').is_file(): return False
@@ -420,40 +457,3 @@ def _join(folders, recipe, path, out, positive, sensitivity, env, start):
     seeds, ids = [r['recipe']['seed'] for r in records], [r['id'] for r in records]
     _finish(clf, dict(recipe=asdict(recipe), seeds=seeds, members=ids, **env), path, sides, out, sensitivity, start)
     read_results(records).to_csv(out/'seeds.csv', index=False)
-
-# %% ../nbs/09_run.ipynb #760dd669
-_SHOWN = 'accuracy', 'sensitivity', 'specificity', 'AUROC'
-
-def read_results(
-    results='results.json', # Results file, or a list of records
-    at='at the operating point', # or 'at 0.5'
-) -> pd.DataFrame: # A row per run with a report: recipe, seed, data, threshold, metrics with `_low` and `_high`, minutes
-    "The recorded runs as a table; raises `FileNotFoundError` where there is no such file"
-    records, rows = results if isinstance(results, list) else json.loads(Path(results).read_text(encoding='utf-8')), []
-    for r in records:
-        if 'report' not in r: continue
-        m, seeds = r['report']['metrics']['test'][at], r.get('seeds', [r['recipe']['seed']])
-        threshold = .5 if at == 'at 0.5' else r['report']['point']['threshold']
-        found = {f'{k}{end}': m[k][of] for k in _SHOWN for end, of in (('', 'value'), ('_low', 'low'), ('_high', 'high'))}
-        rows.append(dict(data=r['data']['name'], recipe=r['recipe']['name'], seed=' + '.join(map(str, seeds)),
-                         threshold=threshold, **found, minutes=r['seconds']/60))
-    return pd.DataFrame(rows)
-
-def add_result(
-    folder, # Folder of a run or series that has a report
-    results='results.json', # Results file; made where there is none
-    keep=False, # True: also copy the predictions, to `predictions/<data>-<recipe>-<seed>-<id>.csv` beside it
-    **more, # Further entries of the record, such as a second test
-) -> dict:  # The record added
-    "Add a run's record to a results file, once; raises `FileNotFoundError` where the run did not finish"
-    record, results = {**read_record(folder), **more}, Path(results)
-    with FileLock(f'{results}.lock'): # two runs may end at a time
-        old = json.loads(results.read_text(encoding='utf-8')) if results.exists() else []
-        if keep:
-            seeds, kept = '+'.join(map(str, record['seeds'])), results.parent/'predictions'
-            record['predictions'] = f"{record['data']['name']}-{record['recipe']['name']}-{seeds}-{record['id']}.csv"
-            kept.mkdir(exist_ok=True)
-            said = pd.read_csv(Path(folder)/'predictions.csv', dtype=dict(patient=str, label=str), keep_default_na=False)
-            said.round(4).to_csv(kept/record['predictions'], index=False)
-        _write_json(results, [*(r for r in old if r.get('id') != record['id']), record])
-    return record
