@@ -152,7 +152,7 @@ def PatientSplitter(
     if not 0 < valid_pct <= .5: raise ValueError(f'valid_pct={valid_pct} is not above 0 and at most 0.5; try .15.')
     def _split(films):
         groups, labels = [patient(f) for f in films], [parent_label(f) for f in films]
-        n = len(set(groups))
+        n = min(len(set(groups)), max(map(labels.count, set(labels)))) # scikit-learn wants no more folds than films of a class
         share = Fraction(valid_pct).limit_denominator(min(n, max(20, round(1/valid_pct)))) # more folds take longer
         if share in (0, 1): raise ValueError(f'{n} patients are too few for valid_pct={valid_pct}; take more of either.')
         folds = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed).split(labels, labels, groups)
@@ -285,8 +285,11 @@ def get_dls(
         films, splits = films + valid, (range(len(films)), range(len(films), len(films) + len(valid)))
     else: splits = (splitter or PatientSplitter(patient=patient))(films)
     items = Datasets(films, [[FilmReader(films, size)], [parent_label, Categorize(vocab)]], splits=L(map(list, splits)))
-    tfms = [IntToFloatTensor(), *(film_tfms() if tfms is None else tfms), Normalize.from_stats(*stats)]
-    return items.dataloaders(bs=bs, num_workers=0, device=device, after_batch=tfms)
+    ready, tfms = [IntToFloatTensor(), Normalize.from_stats(*stats)], film_tfms() if tfms is None else tfms
+    dls = items.dataloaders(bs=bs, num_workers=0, device=device, after_batch=ready)
+    # for training alone: fastai's augmentations resample even what they leave as it is, and validation must not differ by a bit
+    dls.loaders[0] = dls.train.new(after_batch=[ready[0], *tfms, ready[1]])
+    return dls
 
 # %% ../nbs/02_data.ipynb #00eaa7b0
 def walkthrough_dls(

@@ -5,46 +5,50 @@
 # %% auto #0
 __all__ = ['to_classes', 'evaluate', 'plot_confusion_matrix', 'OperatingPoint']
 
-# %% ../nbs/05_evaluate.ipynb #5be90767
+# %% ../nbs/05_evaluate.ipynb #f238557f
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import softmax
+from scipy.special import logsumexp
 from sklearn.metrics import ConfusionMatrixDisplay, precision_score, recall_score, roc_auc_score
 from fastcore.all import patch, noop
 from fastai.learner import Learner
 from .data import positive_class
 
-# %% ../nbs/05_evaluate.ipynb #d7a49f9c
-def _array(y): return y.detach().cpu().float().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+# %% ../nbs/05_evaluate.ipynb #7213c45b
+def _array(y): return y.detach().cpu().double().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
 
 def to_classes(
     y,     # Logits or probabilities (films, classes), or one class number or name per film
     vocab, # Names of the classes, in the order of the columns
-) -> np.ndarray: # One class number per film
-    "Class numbers from any form of answer; raises `ValueError` for NaN, names and numbers outside `vocab`"
+) -> np.ndarray: # One class number per film, int
+    "Class numbers from any form of answer; raises `ValueError` for NaN, and for names and numbers outside `vocab`"
     a, vocab = _array(y), list(vocab)
-    if a.dtype.kind in 'fc' and np.isnan(a).any(): raise ValueError(f'{np.isnan(a).any(axis=tuple(range(1, a.ndim))).sum()} predictions are NaN; the training diverged: lower the learning rate.')
+    if a.dtype.kind in 'fc' and np.isnan(a).any():
+        n = np.isnan(a).reshape(len(a), -1).any(1).sum()
+        raise ValueError(f'{n} predictions are NaN; the training diverged: lower the learning rate.')
     if a.ndim == 2:
-        if a.shape[1] != len(vocab): raise ValueError(f'{a.shape[1]} columns for {len(vocab)} classes {vocab}; give one column per class.')
-        return a.argmax(1)
+        if a.shape[1] == len(vocab): return a.argmax(1)
+        raise ValueError(f'{a.shape[1]} columns for {len(vocab)} classes {vocab}; give one column per class.')
     if a.dtype.kind in 'UOS':
         unknown = sorted(set(map(str, a)) - set(vocab))
         if unknown: raise ValueError(f'The classes {unknown} are not in the vocabulary {vocab}.')
         return np.array([vocab.index(str(v)) for v in a])
     outside = sorted({v for v in a.tolist() if v not in range(len(vocab))})
-    if outside: raise ValueError(f'{outside[:5]} are no class numbers of {vocab}; give class numbers, names, or one column per class.')
-    return a.astype(int)
+    if not outside: return a.astype(int)
+    raise ValueError(f'{outside[:5]} are no class numbers of {vocab}; give class numbers, names, or one column per class.')
 
-# %% ../nbs/05_evaluate.ipynb #529ec530
-def _positives(vocab, positive):
-    if len(vocab) > 2: return list(range(len(vocab)))
-    return [list(vocab).index(positive_class(vocab, positive))]
+# %% ../nbs/05_evaluate.ipynb #ba4367c3
+def _order(y, i):
+    "What to rank films by: the probability of class `i`, or its logit against the others, which never saturates"
+    if np.allclose(y.sum(1), 1, atol=1e-3) and (y >= 0).all(): return y[:, i]
+    return y[:, i] - logsumexp(np.delete(y, i, 1), axis=1)
 
 def _pair(y_pred, y_true, vocab):
     pred, true = to_classes(y_pred, vocab), to_classes(y_true, vocab)
-    if len(pred) != len(true): raise ValueError(f'{len(pred)} predictions for {len(true)} films; they must be of one length, in one order.')
+    if len(pred) != len(true):
+        raise ValueError(f'{len(pred)} predictions for {len(true)} films; they must be of one length, in one order.')
     if not len(true): raise ValueError('There are no predictions; the split is empty.')
     return pred, true
 
@@ -53,20 +57,21 @@ def evaluate(
     y_true, # Classes, one per film
     vocab,  # Names of the classes, in the order of the columns
     positive=None, # The class looked for, where there are two; default: as in `positive_class`
-) -> pd.DataFrame: # A row per positive class: accuracy, precision, recall, specificity, auroc (NaN without scores), each 0 to 1
+) -> pd.DataFrame: # A row per positive class: accuracy, precision, recall, specificity, auroc, each 0 to 1; NaN: undefined
     "Accuracy, precision, recall, specificity and AUROC by scikit-learn; raises `ValueError` as `to_classes` does"
     pred, true = _pair(y_pred, y_true, vocab)
-    scores = _array(y_pred)
-    if scores.ndim == 2 and not (np.allclose(scores.sum(1), 1, atol=1e-3) and (scores >= 0).all()): scores = softmax(scores.astype(float), axis=1) # in float32 sure answers would tie
-    rows = {}
-    for i in _positives(vocab, positive):
+    scores, rows = _array(y_pred), {}
+    for name in vocab if len(vocab) > 2 else [positive_class(vocab, positive)]:
+        i = list(vocab).index(name)
         p, t = pred == i, true == i
         rankable = scores.ndim == 2 and 0 < t.sum() < len(t)
-        rows[vocab[i]] = dict(accuracy=(pred == true).mean(), precision=precision_score(t, p, zero_division=np.nan), recall=recall_score(t, p, zero_division=np.nan),
-                              specificity=recall_score(~t, ~p, zero_division=np.nan), auroc=roc_auc_score(t, scores[:, i]) if rankable else np.nan)
+        rows[name] = dict(
+            accuracy=(pred == true).mean(), precision=precision_score(t, p, zero_division=np.nan),
+            recall=recall_score(t, p, zero_division=np.nan), specificity=recall_score(~t, ~p, zero_division=np.nan),
+            auroc=roc_auc_score(t, _order(scores.astype(float), i)) if rankable else np.nan)
     return pd.DataFrame(rows).T
 
-# %% ../nbs/05_evaluate.ipynb #6aaef6c1
+# %% ../nbs/05_evaluate.ipynb #947aea4a
 def plot_confusion_matrix(
     y_pred, # Logits or probabilities (films, classes), or classes
     y_true, # Classes, one per film
@@ -77,8 +82,8 @@ def plot_confusion_matrix(
     "Draw the counts and print precision and recall; raises `ValueError` as `evaluate` does"
     table = evaluate(y_pred, y_true, vocab, positive)
     pred, true = _pair(y_pred, y_true, vocab)
-    ax = ConfusionMatrixDisplay.from_predictions(true, pred, labels=range(len(vocab)), display_labels=vocab, cmap='Blues', colorbar=False,
-                                                 ax=ax, text_kw=dict(fontsize=14)).ax_
+    ax = ConfusionMatrixDisplay.from_predictions(true, pred, labels=range(len(vocab)), display_labels=vocab, cmap='Blues',
+                                                 colorbar=False, ax=ax, text_kw=dict(fontsize=14)).ax_
     ax.set(title='Confusion matrix', xlabel='Predicted', ylabel='Actual')
     for name, row in table.iterrows():
         of = f' ({name})' if len(table) > 1 else ''
@@ -86,7 +91,7 @@ def plot_confusion_matrix(
         print(f'Recall{of}: {row.recall:.3f}')
     return ax
 
-# %% ../nbs/05_evaluate.ipynb #1093f4a5
+# %% ../nbs/05_evaluate.ipynb #f8a8d580
 @patch
 def plot_confusion_matrix(self:Learner,
     ds_idx=1, # 1 for the validation films, 0 for the training films without augmentation
@@ -99,14 +104,16 @@ def plot_confusion_matrix(self:Learner,
     with self.no_bar(): logits, y = self.get_preds(dl=dl, act=noop)
     return plot_confusion_matrix(logits, y, self.dls.vocab, positive, ax)
 
-# %% ../nbs/05_evaluate.ipynb #05cf9260
+# %% ../nbs/05_evaluate.ipynb #a4da598e
 @dataclass(frozen=True)
 class OperatingPoint:
-    "From which probability on a film is called positive, and who said so"
+    "From which probability on a film is called positive, and how that was chosen"
     threshold:float=.5 # Films at or above it are called positive, 0 to 1
     rule:str='one half, by convention' # How it was chosen
     split:str='nothing' # What it was chosen on
     films:int=0        # How many films those were
     sensitivity:float=None # On those films, 0 to 1
     specificity:float=None # On those films, 0 to 1
-    def __str__(self): return f'called from {self.threshold:.3f} up ({self.rule}; chosen on {self.split}' + (f', {self.films} films)' if self.films else ')')
+    def __str__(self):
+        where = f'{self.split}, {self.films} films' if self.films else self.split
+        return f'called from {self.threshold:.3f} up ({self.rule}; chosen on {where})'

@@ -90,9 +90,11 @@ def _pretrained(create, arch, weights):
     if weights is not None:
         if not Path(weights).is_file(): raise FileNotFoundError(f'{weights} is no file of weights; check the path.')
         try: return create(pretrained=True, pretrained_cfg_overlay=dict(file=str(weights)))
-        except (SafetensorError, EOFError, pickle.UnpicklingError) as e:
-            raise ValueError(f'{weights} is no whole file of weights, or one that could run code; save the tensors alone, as .safetensors.') from e
-        except RuntimeError as e: raise ValueError(f'{weights} does not fit {arch}: it holds the weights of another architecture; name that one as `arch`.') from e
+        except (SafetensorError, EOFError, RuntimeError, pickle.UnpicklingError) as e:
+            other = 'loading state_dict' in str(e) # what PyTorch says of names and shapes that do not fit
+            what = (f'does not fit {arch}: it holds the weights of another architecture; name that one as `arch`.' if other else
+                    'is no whole file of weights, or one that could run code; save the tensors alone, as .safetensors.')
+            raise ValueError(f'{weights} {what}') from e
     if (found := packaged_weights(arch)) is not None: return create(pretrained=True, pretrained_cfg_overlay=dict(state_dict=found))
     # the hub client has its own errors for each way a connection can fail
     try: return create(pretrained=True)
