@@ -6,7 +6,7 @@
 __all__ = ['CARD', 'recipe_dls', 'recipe_learner', 'fit_recipe', 'fingerprint', 'environment', 'data_card', 'new_folder',
            'read_record', 'report_run', 'model_card', 'train_run', 'read_results', 'add_result', 'train_seeds']
 
-# %% ../nbs/09_run.ipynb #3e9fe66e
+# %% ../nbs/09_run.ipynb #54242626
 import hashlib, json, os, platform, shutil, time, uuid
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
@@ -24,14 +24,14 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from .data import (PatientSplitter, check_leak, film_tfms, find_data, find_films, findings, get_dls, grey_copies, patient_id,
                          positive_class, walkthrough_dls)
 from .model import build_model, model_stats
-from .train import SaveBest, get_learner, keep_memory, use_fastest_step
+from .train import SaveBest, fast_step, get_learner, keep_memory
 from .evaluate import OperatingPoint
 from .confidence import calls, film_kind, metrics_table, plot_curves, plot_subgroups, read_predictions, subgroups
 from .threshold import at_temperature, check_share, plot_reliability
 from .classifier import Classifier, fit_guard, load_classifier
 from .recipe import RECIPES, Recipe
 
-# %% ../nbs/09_run.ipynb #817a72d8
+# %% ../nbs/09_run.ipynb #530cdd0f
 def recipe_dls(
     path,   # Data set: a folder of the official layout
     recipe, # A `Recipe`
@@ -50,7 +50,7 @@ def recipe_learner(
 ): # fastai's `Learner`
     "Network, loss and optimiser of a recipe"
     model = build_model(recipe.arch, len(dls.vocab), weights=recipe.weights)
-    return get_learner(dls, model, recipe.smoothing, recipe.mixup, path)
+    return fast_step(get_learner(dls, model, recipe.smoothing, recipe.mixup, path))
 
 def fit_recipe(
     learn,  # Learner to train
@@ -64,7 +64,7 @@ def fit_recipe(
         learn.unfreeze()
     learn.fit_one_cycle(recipe.epochs, slice(recipe.lr*recipe.body_lr, recipe.lr), wd=recipe.wd, cbs=cbs)
 
-# %% ../nbs/09_run.ipynb #3909f83d
+# %% ../nbs/09_run.ipynb #6362e6a0
 def fingerprint(
     path, # Data set: a folder of the official layout
 ) -> str: # 12 hexadecimal digits
@@ -83,7 +83,7 @@ def environment() -> dict: # Versions by package, and the machine
                 machine=dict(system=f'{platform.system()} {platform.machine()}', cores=os.cpu_count(),
                              device=torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type))
 
-# %% ../nbs/09_run.ipynb #71dc8cc3
+# %% ../nbs/09_run.ipynb #9667a668
 CARD = dict(people='who they are: ages, sex, where from', view='frontal or lateral, standing or lying',
             scanners='which machines, when', reference_standard='who decided what each film shows, and how',
             unit_of_analysis='film, examination or patient')
@@ -99,7 +99,7 @@ def data_card(
         raise ValueError(f'{file} is not a JSON object ({e}); write {json.dumps(CARD)}.') from e
     return {k: str(said.get(k, '')) for k in CARD}
 
-# %% ../nbs/09_run.ipynb #1ab8af5e
+# %% ../nbs/09_run.ipynb #8b2acbc6
 @contextmanager
 def new_folder(
     out,  # Folder to make, or None for one below `base`
@@ -120,7 +120,7 @@ def new_folder(
         with suppress(OSError): folder.rmdir()
         raise
 
-# %% ../nbs/09_run.ipynb #c075da46
+# %% ../nbs/09_run.ipynb #510057ee
 def _write_json(file, what):
     "In one step, so that a crash leaves the old file or the new one"
     part = Path(f'{file}.part')
@@ -156,7 +156,7 @@ def report_run(
     _write_json(folder/'metrics.json', record)
     return record
 
-# %% ../nbs/09_run.ipynb #546faa9c
+# %% ../nbs/09_run.ipynb #f0b272a8
 def _plain(v):
     "A value that JSON can hold"
     if isinstance(v, str): return v
@@ -194,7 +194,7 @@ def _worst(p, k=10):
     return [dict(file=str(p.files[i]), label=name(i), probability_of_label=round(float(given[i]), 4))
             for i in np.argsort(given)[:k] if given[i] < .5]
 
-# %% ../nbs/09_run.ipynb #0a419b13
+# %% ../nbs/09_run.ipynb #87d69e25
 def _draw_report(clf, preds, out):
     "Four pictures: curves, confusion matrix at the point, reliability, subgroups"
     test, point = preds['test'], clf.point
@@ -214,7 +214,7 @@ def _draw_report(clf, preds, out):
     save(axs[0], 'reliability.png')
     save(plot_subgroups(subgroups(test, [film_kind(f) for f in test.files], point)), 'subgroups.png')
 
-# %% ../nbs/09_run.ipynb #2b6075ef
+# %% ../nbs/09_run.ipynb #1ab972cf
 def _line(name, v, *more):
     "A row of a Markdown table: value and interval"
     ends = '' if v['low'] is None else f"{v['low']:.3f} to {v['high']:.3f}"
@@ -284,7 +284,7 @@ On the test, before and after temperature scaling: {moved}.
 {errors}
 """
 
-# %% ../nbs/09_run.ipynb #97f11275
+# %% ../nbs/09_run.ipynb #aeee58c9
 def _check(path, recipe, positive, sensitivity):
     "What can be refused before anything is read; the positive class"
     check_share('sensitivity', sensitivity)
@@ -301,7 +301,7 @@ def _check_side(name, films, positive):
         what = f'{n} patients' if n < 10 else f'{"only" if True in classes else "no"} films of {positive}'
         raise ValueError(f'{name} has {what}; a report needs 10 patients and both answers there, so bring more films.')
 
-# %% ../nbs/09_run.ipynb #4e292cfc
+# %% ../nbs/09_run.ipynb #08d3a384
 def _label(table, films):
     "Whom and what each film of a table of answers shows, before the answers"
     who = [(f'{f.parent.name}/{f.name}', patient_id(f), f.parent.name) for f in films]
@@ -323,15 +323,14 @@ def _epoch_seconds(history):
 def _fit(learn, recipe, out):
     "Train; the learner ends with its best weights"
     keep_memory()
-    way, best = use_fastest_step(learn), out/'best.safetensors'
-    set_seed(recipe.seed, reproducible=True) # choosing the step may have drawn more or fewer numbers
+    best = out/'best.safetensors'
     try: fit_recipe(learn, recipe, [SaveBest(best, recipe=json.dumps(asdict(recipe))), CSVLogger('history.csv')])
     except KeyboardInterrupt:
         kept = f'the best weights so far are in {best}' if best.is_file() else 'no epoch was finished, so nothing is kept'
         raise KeyboardInterrupt(kept) from None
     _plot_loss(learn.recorder, out/'loss.png')
     losses = [v[1] for v in learn.recorder.values]
-    return dict(step=way, seconds_per_epoch=_epoch_seconds(out/'history.csv'), best_epoch=int(np.nanargmin(losses)))
+    return dict(seconds_per_epoch=_epoch_seconds(out/'history.csv'), best_epoch=int(np.nanargmin(losses)))
 
 def _finish(clf, record, path, sides, out, sensitivity, start):
     "Answers, classifier and report of a run or a series"
@@ -372,7 +371,7 @@ def train_run(
         (out/'best.safetensors').unlink() # the classifier's file holds the same weights
     return out
 
-# %% ../nbs/09_run.ipynb #2039a9bd
+# %% ../nbs/09_run.ipynb #80d3acf2
 _SHOWN = 'accuracy', 'sensitivity', 'specificity', 'AUROC'
 
 def read_results(
@@ -409,7 +408,7 @@ def add_result(
         _write_json(results, [*(r for r in old if r.get('id') != record['id']), record])
     return record
 
-# %% ../nbs/09_run.ipynb #3939efe9
+# %% ../nbs/09_run.ipynb #e0a2c4c2
 def _is_done(folder, path, recipe):
     "Can the run of a series be kept? Raises `ValueError` for a run of another recipe or other data"
     if not (folder/'metrics.json').is_file(): return False
