@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['cxr_train', 'cxr_report', 'cxr_predict', 'cxr_audit', 'cxr_bench']
 
-# %% ../nbs/98_commands.ipynb #82b86dec
+# %% ../nbs/98_commands.ipynb #0eb55201
 import json, sys, warnings
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -15,7 +15,7 @@ from fastcore.docments import docments
 from fastcore.script import Param, call_parse
 from .recipe import RECIPES, Recipe
 
-# %% ../nbs/98_commands.ipynb #4005f628
+# %% ../nbs/98_commands.ipynb #f490fe0c
 @contextmanager
 def _sentences(command):
     import matplotlib
@@ -27,7 +27,7 @@ def _sentences(command):
 def _path(help): return Param(help, str, nargs='?', opt=False)
 _DATA = 'data set: a folder with train/ and test/; default: CXR_DATA, else the phantoms'
 
-# %% ../nbs/98_commands.ipynb #c94609d8
+# %% ../nbs/98_commands.ipynb #47ac8d4e
 def _print_report(folder):
     "The story of the threshold, the table of the test, and where the rest is"
     import pandas as pd
@@ -64,7 +64,7 @@ _own = [p for p in signature(cxr_train).parameters.values() if p.kind is not Par
 cxr_train.__signature__ = signature(cxr_train).replace(parameters=[*_own, *_settings])
 cxr_train = call_parse(cxr_train)
 
-# %% ../nbs/98_commands.ipynb #e13b9653
+# %% ../nbs/98_commands.ipynb #06c5f4ff
 @call_parse
 def cxr_report(
     run:str, # Folder of the run
@@ -77,7 +77,7 @@ def cxr_report(
         report_run(run, sensitivity, positive)
         _print_report(run)
 
-# %% ../nbs/98_commands.ipynb #a46cadf1
+# %% ../nbs/98_commands.ipynb #47e196ab
 @call_parse
 def cxr_predict(
     run:str, # Folder of a run or series, or a classifier's file
@@ -96,7 +96,7 @@ def cxr_predict(
         print(', '.join(f'{counts.get(c, 0)} {c}' for c in ('positive', 'negative', 'refused')) + f': {out}')
         if unread: sys.exit(f'cxr_predict: {unread} of {len(table)} files could not be read; the column why says for what reason.')
 
-# %% ../nbs/98_commands.ipynb #939fb072
+# %% ../nbs/98_commands.ipynb #595b1437
 @call_parse
 def cxr_audit(
     path:_path(_DATA)=None,

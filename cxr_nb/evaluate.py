@@ -37,7 +37,8 @@ def to_classes(
         return np.array([vocab.index(str(v)) for v in a])
     outside = sorted({v for v in a.tolist() if v not in range(len(vocab))})
     if not outside: return a.astype(int)
-    raise ValueError(f'{outside[:5]} are no class numbers of {vocab}; give class numbers, names, or one column per class.')
+    raise ValueError(f'{outside[:5]} are no class numbers of {vocab}; '
+                     'give class numbers, names, or one column per class.')
 
 # %% ../nbs/05_evaluate.ipynb #ba4367c3
 def _order(y, i):
@@ -57,7 +58,7 @@ def evaluate(
     y_true, # Classes, one per film
     vocab,  # Names of the classes, in the order of the columns
     positive=None, # The class looked for, where there are two; default: as in `positive_class`
-) -> pd.DataFrame: # A row per positive class: accuracy, precision, recall, specificity, auroc, each 0 to 1; NaN: undefined
+) -> pd.DataFrame: # A row per positive class: accuracy, precision, recall, specificity, auroc, 0 to 1; NaN: undefined
     "Accuracy, precision, recall, specificity and AUROC by scikit-learn; raises `ValueError` as `to_classes` does"
     pred, true = _pair(y_pred, y_true, vocab)
     scores, rows = _array(y_pred), {}
@@ -82,8 +83,8 @@ def plot_confusion_matrix(
     "Draw the counts and print precision and recall; raises `ValueError` as `evaluate` does"
     table = evaluate(y_pred, y_true, vocab, positive)
     pred, true = _pair(y_pred, y_true, vocab)
-    ax = ConfusionMatrixDisplay.from_predictions(true, pred, labels=range(len(vocab)), display_labels=vocab, cmap='Blues',
-                                                 colorbar=False, ax=ax, text_kw=dict(fontsize=14)).ax_
+    ax = ConfusionMatrixDisplay.from_predictions(true, pred, labels=range(len(vocab)), display_labels=vocab, ax=ax,
+                                                 cmap='Blues', colorbar=False, text_kw=dict(fontsize=14)).ax_
     ax.set(title='Confusion matrix', xlabel='Predicted', ylabel='Actual')
     for name, row in table.iterrows():
         of = f' ({name})' if len(table) > 1 else ''
