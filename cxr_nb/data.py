@@ -33,7 +33,8 @@ def find_data(
     for p in (path, path/'chest_xray', path/'chest_xray'/'chest_xray'):
         if (p/'train').is_dir(): return p
     what = 'has no folder `train`' if path.is_dir() else 'does not exist'
-    raise FileNotFoundError(f'{path} {what}; name the folder that holds train/ and test/, as an argument or in CXR_DATA.')
+    raise FileNotFoundError(f'{path} {what}; name the folder that holds train/ and test/, '
+                            'as an argument or in CXR_DATA.')
 
 def kaggle_data() -> Path: # The folder that holds `train`, in the client's own cache
     "Download the real films from Kaggle, once; raises `ImportError` without the extra `kaggle`"
@@ -68,19 +69,22 @@ def _classes(path, split):
     for f in films:
         if len(f.relative_to(Path(path)/split).parts) != 2:
             folder = Path(path)/split/'NORMAL'
-            raise ValueError(f'{f} does not lie directly in a class folder such as {folder}; move it there, or out of {split}.')
+            raise ValueError(f'{f} does not lie directly in a class folder such as {folder}; '
+                             f'move it there, or out of {split}.')
     return sorted(set(films.map(parent_label)))
 
 def findings(
     path,         # Data set: a folder of the official layout
     split='test', # Second split, whose findings must be those of train
 ) -> list:        # Names of the findings, sorted: fastai's vocabulary
-    "The class folders of train; raises `ValueError` for a single one, others in `split`, or films outside class folders"
+    "The class folders of train; raises `ValueError` for a single one, others in `split`, or films outside them"
     train, other = _classes(path, 'train'), _classes(path, split)
     if len(train) < 2:
-        raise ValueError(f'{Path(path)/"train"} has the single class {train[0]}; a classifier needs two class folders or more.')
+        raise ValueError(f'{Path(path)/"train"} has the single class {train[0]}; '
+                         'a classifier needs at least two class folders.')
     if train != other:
-        raise ValueError(f'{Path(path)/split} has the classes {other}, train has {train}; both need the same, none empty.')
+        raise ValueError(f'{Path(path)/split} has the classes {other}, train has {train}; '
+                         'both need the same folders, none empty.')
     return train
 
 _NEGATIVE = 'normal', 'negative', 'healthy', 'no finding', 'no_finding'
@@ -119,7 +123,7 @@ def _listed(book, *stamp): # the stamp is here for the cache: a file that was ch
 def patient_id(
     film, # Path or name of a film, such as `person12_virus_48.jpeg`
 ) -> str: # The patient, such as `person12_virus`
-    "Patient of a film, from the data set's `patients.csv`, else from the official naming; raises `ValueError` where neither tells"
+    "Patient of a film, by the data set's `patients.csv`, else by its name; raises `ValueError` where neither tells"
     film = Path(film)
     book = film.parents[2]/'patients.csv' if len(film.parents) > 2 else None
     if book and book.is_file():
@@ -152,9 +156,9 @@ def PatientSplitter(
     if not 0 < valid_pct <= .5: raise ValueError(f'valid_pct={valid_pct} is not above 0 and at most 0.5; try .15.')
     def _split(films):
         groups, labels = [patient(f) for f in films], [parent_label(f) for f in films]
-        n = min(len(set(groups)), max(map(labels.count, set(labels)))) # scikit-learn wants no more folds than films of a class
+        n = min(len(set(groups)), max(map(labels.count, set(labels)))) # scikit-learn makes no more folds than that
         share = Fraction(valid_pct).limit_denominator(min(n, max(20, round(1/valid_pct)))) # more folds take longer
-        if share in (0, 1): raise ValueError(f'{n} patients are too few for valid_pct={valid_pct}; take more of either.')
+        if share in (0, 1): raise ValueError(f'{n} patients are too few for valid_pct={valid_pct}; take more.')
         folds = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed).split(labels, labels, groups)
         held = np.zeros(len(films), bool)
         for _, (_, fold) in zip(range(share.numerator), folds): held[fold] = True
@@ -166,7 +170,8 @@ def _write_copies(part, films, size):
     "All squares in one file, in the order of `films`; raises `ValueError` naming those that cannot be read"
     bad, at_once = [], 256
     with part.open('wb') as out:
-        np.lib.format.write_array_header_1_0(out, dict(descr='|u1', fortran_order=False, shape=(len(films), size, size)))
+        head = dict(descr='|u1', fortran_order=False, shape=(len(films), size, size))
+        np.lib.format.write_array_header_1_0(out, head)
         chunks = range(0, len(films), at_once)
         for i in tqdm(chunks, desc='grey copies', unit_scale=at_once, unit='film', leave=False):
             for square in read_films(films[i:i+at_once], size):
@@ -211,7 +216,7 @@ class FilmReader(Transform):
     ):
         self.size, self.copies = size, dict(zip(films, grey_copies(films, size)))
 
-    def encodes(self, film:(Path, str)):
+    def encodes(self, film:Path):
         grey = self.copies.get(film)
         return TensorImageBW(torch.tensor(read_film(film, self.size) if grey is None else grey)[None])
 
@@ -220,7 +225,7 @@ def Stretch(
     most=4/3, # Width over height is multiplied by up to this, or divided; 1 or more
 ) -> AffineCoordTfm:
     "Draw each film of a batch wider or narrower, each by another amount; raises `ValueError` below 1"
-    if most < 1: raise ValueError(f'most={most} is below 1; 1.33 draws films up to a third wider or a quarter narrower.')
+    if most < 1: raise ValueError(f'most={most} is below 1; 1.33 draws up to a third wider or a quarter narrower.')
     def mat(x):
         s = torch.exp(x.new_empty(len(x)).uniform_(-1, 1) * math.log(most)/2)
         zero = torch.zeros_like(s)
@@ -241,7 +246,7 @@ class Sharpness(RandTransform):
     "Blur some films of a batch and sharpen others, each by another amount"
     order = 60
     def __init__(self,
-        strength=1., # Amounts are drawn from -1 (sharpened) to this; 1 is fully blurred, at 3 half of the changed films are
+        strength=1., # Amounts go from -1 (sharpened) to this; 1 is fully blurred, at 3 half of the changed films are
         p=.75,       # Share of the films that are changed
     ):
         super().__init__(p=1.)
@@ -287,7 +292,7 @@ def get_dls(
     items = Datasets(films, [[FilmReader(films, size)], [parent_label, Categorize(vocab)]], splits=L(map(list, splits)))
     ready, tfms = [IntToFloatTensor(), Normalize.from_stats(*stats)], film_tfms() if tfms is None else tfms
     dls = items.dataloaders(bs=bs, num_workers=0, device=device, after_batch=ready)
-    # for training alone: fastai's augmentations resample even what they leave as it is, and validation must not differ by a bit
+    # for training alone: fastai's augmentations resample even what they leave as it is
     dls.loaders[0] = dls.train.new(after_batch=[ready[0], *tfms, ready[1]])
     return dls
 
@@ -301,10 +306,11 @@ def walkthrough_dls(
     patient=patient_id, # From a film's path to its patient
     device=None,     # Where batches go; default: fastai's choice
 ) -> DataLoaders:    # Training films decoded and cropped at random one by one; validation as in `get_dls`
-    "The walkthrough's training batches: each film cropped and resized anew in each epoch; raises `ValueError` as `get_dls`"
+    "The walkthrough's training batches: films cropped anew in each epoch; raises `ValueError` as `get_dls`"
     dls = get_dls(path, bs, size, valid_name, stats=stats, patient=patient, device=device)
     block = DataBlock((ImageBlock, CategoryBlock(vocab=dls.vocab)), get_y=parent_label,
-                      splitter=GrandparentSplitter(valid_name=valid_name), item_tfms=RandomResizedCrop(size, min_scale=.75),
+                      splitter=GrandparentSplitter(valid_name=valid_name),
+                      item_tfms=RandomResizedCrop(size, min_scale=.75),
                       batch_tfms=[*aug_transforms(), Normalize.from_stats(*stats)])
     films = find_films(path, 'train') + find_films(path, valid_name)
     return DataLoaders(block.dataloaders(films, bs=bs, num_workers=0, device=device).train, dls.valid, device=device)
