@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['bench', 'speed_table', 'ratio_table']
 
-# %% ../nbs/13_speed.ipynb #ab93d102
+# %% ../nbs/13_speed.ipynb #0b6f1a1c
 import json, os, shutil, statistics, tempfile, time
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from .train import get_learner, keep_memory
 from .classifier import Classifier
 from .run import environment
 
-# %% ../nbs/13_speed.ipynb #17a82fdd
+# %% ../nbs/13_speed.ipynb #0859d651
 def _seconds(f):
     "How long a function without arguments takes"
     wait = torch.accelerator.synchronize if torch.accelerator.is_available() else lambda: None
@@ -36,7 +36,7 @@ def _seconds(f):
     wait()
     return time.perf_counter() - start
 
-# %% ../nbs/13_speed.ipynb #790aab96
+# %% ../nbs/13_speed.ipynb #356df029
 def _train_step(model, opt, x, y, amp=False):
     with torch.autocast(x.device.type, torch.bfloat16, enabled=amp): loss = nn.functional.cross_entropy(model(x), y)
     loss.backward()
@@ -77,7 +77,7 @@ def _step_ways(
     for _ in range(rounds): times.append({k: _seconds(f) for k, f in ways.items()})
     return pd.DataFrame(times, columns=list(options))
 
-# %% ../nbs/13_speed.ipynb #a3e2fd7c
+# %% ../nbs/13_speed.ipynb #d4a3a824
 class _TrainOnly(Callback):
     def before_validate(self): raise CancelValidException
 
@@ -125,7 +125,7 @@ class _Ours(_Pipeline):
     "Answers come from a classifier, as a user gets them: films are read, not copies"
     def infer(self): return self.classifier.answers(self.test)
 
-# %% ../nbs/13_speed.ipynb #04144169
+# %% ../nbs/13_speed.ipynb #67f470a9
 class _TimmLoop(_Pipeline):
     "timm's loader with a plain PyTorch loop"
     def __init__(self,
@@ -191,7 +191,7 @@ def _make_pipeline(
     ours.test = find_films(path, 'test')
     return ours
 
-# %% ../nbs/13_speed.ipynb #cec7bbdd
+# %% ../nbs/13_speed.ipynb #625b12d4
 _STAGES = {'decode, first epoch': 'decode', 'decode and item transforms, later epochs': 'items', 'transforms of the batch': 'transforms',
           'steps on a resident batch': 'resident', 'later epoch': 'epoch', 'inference': 'infer'}
 
@@ -247,7 +247,7 @@ def bench(
                       seconds=took, step_ways=_step_ways(arch, size, bs, max(rounds, 3), device, not quick).round(5).to_dict('list'))
     return record
 
-# %% ../nbs/13_speed.ipynb #919a8fcb
+# %% ../nbs/13_speed.ipynb #10b1b6c4
 def speed_table(
     record, # As from `bench`
 ) -> pd.DataFrame: # A row per stage, a column per pipeline: films per second, median over the rounds; NaN where a pipeline has no such stage

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['cxr_train', 'cxr_report', 'cxr_predict', 'cxr_audit', 'cxr_bench']
 
-# %% ../nbs/98_commands.ipynb #0eb55201
+# %% ../nbs/98_commands.ipynb #04947384
 import json, sys, warnings
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -15,7 +15,7 @@ from fastcore.docments import docments
 from fastcore.script import Param, call_parse
 from .recipe import RECIPES, Recipe
 
-# %% ../nbs/98_commands.ipynb #f490fe0c
+# %% ../nbs/98_commands.ipynb #89d3d8be
 @contextmanager
 def _sentences(command):
     import matplotlib
@@ -27,7 +27,7 @@ def _sentences(command):
 def _path(help): return Param(help, str, nargs='?', opt=False)
 _DATA = 'data set: a folder with train/ and test/; default: CXR_DATA, else the phantoms'
 
-# %% ../nbs/98_commands.ipynb #47ac8d4e
+# %% ../nbs/98_commands.ipynb #da5649ab
 def _print_report(folder):
     "The story of the threshold, the table of the test, and where the rest is"
     import pandas as pd
@@ -64,7 +64,7 @@ _own = [p for p in signature(cxr_train).parameters.values() if p.kind is not Par
 cxr_train.__signature__ = signature(cxr_train).replace(parameters=[*_own, *_settings])
 cxr_train = call_parse(cxr_train)
 
-# %% ../nbs/98_commands.ipynb #06c5f4ff
+# %% ../nbs/98_commands.ipynb #c812f1d5
 @call_parse
 def cxr_report(
     run:str, # Folder of the run
@@ -77,7 +77,7 @@ def cxr_report(
         report_run(run, sensitivity, positive)
         _print_report(run)
 
-# %% ../nbs/98_commands.ipynb #47e196ab
+# %% ../nbs/98_commands.ipynb #ba5c1c20
 @call_parse
 def cxr_predict(
     run:str, # Folder of a run or series, or a classifier's file
@@ -87,7 +87,7 @@ def cxr_predict(
     "Answer for films; the exit status is 1 where some could not be read"
     with _sentences('cxr_predict'):
         from cxr_nb.classifier import load_classifier
-        from cxr_nb.data import find_films
+        from cxr_nb.data import find_films, sample_patients
         if not Path(out).parent.is_dir(): raise FileNotFoundError(f'{Path(out).parent} is no folder; name a file in one that exists as --out.')
         clf = load_classifier(run)
         table = clf.decide(clf.answers(find_films(films) if Path(films).is_dir() else [films], progress=True))
@@ -96,7 +96,7 @@ def cxr_predict(
         print(', '.join(f'{counts.get(c, 0)} {c}' for c in ('positive', 'negative', 'refused')) + f': {out}')
         if unread: sys.exit(f'cxr_predict: {unread} of {len(table)} files could not be read; the column why says for what reason.')
 
-# %% ../nbs/98_commands.ipynb #595b1437
+# %% ../nbs/98_commands.ipynb #7c91c9f1
 @call_parse
 def cxr_audit(
     path:_path(_DATA)=None,
