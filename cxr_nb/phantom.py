@@ -68,27 +68,18 @@ class Patient:
     films: list    # One `_Film` per exposure
 
 # %% ../nbs/90_phantom.ipynb #d9545f0d
-def _rng(
-    seed,   # The patient
-    stream, # What the numbers are for
-): # A numpy `Generator` of its own
+def _rng(seed, stream): # A numpy `Generator` of its own
     "Random numbers for one purpose"
     return np.random.default_rng([seed, stream])
 
-def _draw_body(
-    seed, # The patient
-) -> dict: # Fields of `Patient`
+def _draw_body(seed): # Fields of `Patient`
     "Lengths of a body"
     u = _rng(seed, 0).uniform
     return dict(width=u(7.8, 9.4), height=u(12.6, 15.), depth=u(5.2, 6.8), fat=u(.5, 1.5), apex=u(3.6, 4.8),
                 heart=u(.85, 1.12), thymus=u(0, 1), slope=u(6., 9.5), arms=u(0, 1), bone=u(.8, 1.25),
                 vessels=u(1., 1.6), bubble=u(0, 1))
 
-def _draw_film(
-    seed, # The patient
-    film, # Index of the exposure
-    body, # Lengths of the patient
-) -> _Film: # How it was taken
+def _draw_film(seed, film, body): # How it was taken
     "Shape, position, breath and dose of one exposure; both lungs fit on it"
     spread = [.5, .5, .03, .05, .5, .4, .2, .04, .158]
     dx, dy, lean, zoom, breath, turn, dose, bright, wide = _rng(seed, 100+film).normal(0, spread).tolist()
@@ -105,10 +96,7 @@ LOBES = dict( # Where bacteria settle: side (-1 = the patient's right), place ac
     right_upper=(-1, .5, .3), right_middle=(-1, .25, .72), right_lower=(-1, .55, .85),
     left_upper=(1, .5, .35), left_lower=(1, .5, .85), behind_heart=(1, .12, .88))
 
-def _draw_lesion(
-    seed, # The patient
-    kind, # 'normal', 'bacteria' or 'virus'
-) -> dict: # Fields of `Patient`
+def _draw_lesion(seed, kind): # Fields of `Patient`
     "Strength and place of a lesion"
     if kind == 'normal': return dict(strength=0., spots=np.zeros((0, 4)))
     r, (lo, hi) = _rng(seed, 1), STRENGTH[kind]
@@ -134,10 +122,7 @@ def make_patient(
     return Patient(seed, kind, **body, **_draw_lesion(seed, kind), films=films)
 
 # %% ../nbs/90_phantom.ipynb #957a0f35
-def _grid(
-    f,    # The exposure
-    size, # Height, pixels
-): # x (height, width) and y (height, 1), cm
+def _grid(f, size): # x (height, width) and y (height, 1), cm
     "Where each pixel falls on the patient"
     v, u = [((np.arange(n, dtype=np.float32) + .5 - n/2)*(_FIELD/size) - shift)/f.zoom
             for n, shift in zip(f.shape(size), (0, f.dx))]
@@ -149,17 +134,12 @@ def _ramp(v): return np.clip(v, 0, 1)
 def _union(*paths): return np.sqrt(np.sqrt(sum((t*t)*(t*t) for t in paths)))
 
 # %% ../nbs/90_phantom.ipynb #5d2311a1
-def _arm_axis(
-    p, # The patient
-): # x and y of the shoulder joint, and the direction of the arm
+def _arm_axis(p): # x and y of the shoulder joint, and the direction of the arm
     "Where the arm hangs from, and which way"
     a = radians(12 + 45*p.arms)
     return p.width + p.fat + .6, p.apex + 1., sin(a), cos(a)
 
-def _body(
-    p,    # The patient
-    x, y, # Position of each pixel, cm
-): # Path through the body, cm
+def _body(p, x, y): # Path through the body, cm
     "Trunk, neck and arms"
     ax, g = np.abs(x), (y - p.apex - 2.6)/2.6
     w = ax/(p.width + p.fat + .7 + 1.2*np.exp(-g*g))
@@ -173,32 +153,21 @@ def _body(
     return _union(trunk, 6.8*_root(1 - n*n)*_ramp(1.5 - .1*y), 1.8*_root(r*r - off*off - back*back))
 
 # %% ../nbs/90_phantom.ipynb #39d44faf
-def _edges(
-    p, # The patient
-    s, # Height in the lung: 0 at the apex, 1 at the diaphragm
-): # Distance of the lung's inner and outer edge from the midline, cm
-    "How wide the lung is"
+def _edges(p, s): # Distance of the lung's inner and outer edge from the midline, cm
+    "How wide the lung is at height `s`: 0 at the apex, 1 at the diaphragm"
     s = np.clip(s, 0, 1.5)
     up = 1 - _ramp(s*1.02)
     g = (s - .22)/.13
     inner = 2.9 - 1.1*np.sqrt(_ramp(s/.12)) + .5*_ramp(s - .55) + .5*p.thymus*np.exp(-g*g)
     return inner, 2.9 + (p.width - 2.9)*np.sqrt(1 - up*up*np.sqrt(up))
 
-def _dome(
-    p, # The patient
-    f, # The exposure
-    x, # cm from the midline
-): # y of the diaphragm, cm
+def _dome(p, f, x): # y of the diaphragm, cm
     "The diaphragm, lower on the heart's side"
     d = np.abs(x) - p.width*.48
     return p.apex + p.height + f.breath + .7*_ramp(.5*x + .5) + .075*d*d
 
 # %% ../nbs/90_phantom.ipynb #71f90c62
-def _lungs(
-    p,    # The patient
-    f,    # The exposure
-    x, y, # Position of each pixel, cm
-): # Path through the lungs, cm
+def _lungs(p, f, x, y): # Path through the lungs, cm
     "Both lungs, before the heart takes its place"
     s = (y - p.apex)/p.height
     inner, outer = _edges(p, s)
@@ -214,33 +183,19 @@ _HEART = ( # x, y, half-axes (3), tilt
     (1.6, -2.8, 4.9, 2.9, 3.1, 40), (-.8, -3.1, 2.3, 3.3, 2.6, 0), (.6, -5.4, 2.5, 3.4, 2.8, -10),
     (1.2, -8.1, 1.4, 1.6, 2.2, 0), (-.7, -8., 1.5, 3.6, 1.8, 0))
 
-def _box(
-    x, y,        # Position of each pixel, cm
-    half,        # Half-width, cm
-    top=-np.inf, # Of the box, cm
-    bottom=np.inf, # Of the box, cm
-): # Slices of rows and columns
+def _box(x, y, half, top=-np.inf, bottom=np.inf): # Slices of rows and columns
     "The pixels around an organ, so that nothing is computed where it is not"
     rows = np.flatnonzero((y[:,0] > top) & (y[:,0] < bottom))
     columns = np.flatnonzero((np.abs(x) < half).any(0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
-def _ellipsoid(
-    x, y,    # Position of each pixel, cm
-    cx, cy,  # Centre, cm
-    a, b, c, # Half-axes across, down and along the beam, cm
-    tilt=0., # Degrees
-): # Path through it, cm
+def _ellipsoid(x, y, cx, cy, a, b, c, tilt=0.): # Path through it, cm
     "A solid ellipsoid"
     k, s = cos(radians(tilt)), sin(radians(tilt))
     u, v = (k*(x - cx) + s*(y - cy))*(1/a), (k*(y - cy) - s*(x - cx))*(1/b)
     return 2*c*_root(1 - u*u - v*v)
 
-def _heart(
-    p,    # The patient
-    f,    # The exposure
-    x, y, # Position of each pixel, cm
-): # Path through the heart and the great vessels, cm
+def _heart(p, f, x, y): # Path through the heart and the great vessels, cm
     "Heart and great vessels, standing on the diaphragm"
     h, cx, cy = p.heart*p.width/9, .45*f.turn, p.apex + p.height + f.breath
     path, box = np.zeros_like(x), _box(x, y, 6*h + 1, cy - 12*h, cy + 1.5*h)
@@ -249,11 +204,7 @@ def _heart(
     return path
 
 # %% ../nbs/90_phantom.ipynb #a5392cf8
-def _splat(
-    px, py, # Where crumbs fall, in pixels
-    w,      # What each brings
-    shape,  # Of the image
-): # Sums, an image
+def _splat(px, py, w, shape): # Sums, an image
     "Add crumbs to the four pixels around them"
     h, n = shape[0] + 2, shape[1] + 2 # a margin of one pixel collects what misses the film
     px, py = np.clip(px + 1, 0, n - 1.01), np.clip(py + 1, 0, h - 1.01)
@@ -262,24 +213,14 @@ def _splat(
     parts = ((0, (w - low)*(1 - fx)), (1, (w - low)*fx), (n, low*(1 - fx)), (n + 1, low*fx))
     return sum(np.bincount(k + o, v.ravel(), h*n) for o, v in parts).reshape(h, n)[1:-1,1:-1].astype(np.float32)
 
-def _pixel(
-    f,    # The exposure
-    x, y, # Position in the patient, cm
-    size, # Height, pixels
-): # Column and row, fractional
+def _pixel(f, x, y, size): # Column and row, fractional
     "The way back from the patient to the film"
     (h, w), k, v = f.shape(size), size/_FIELD, y - f.mid
     return ((x - f.lean*v)*f.zoom + f.dx)*k + w/2 - .5, v*f.zoom*k + h/2 - .5
 
 # %% ../nbs/90_phantom.ipynb #a16de423
-def _crumbs(
-    f,         # The exposure
-    size,      # Height, pixels
-    curves,    # Middle lines: (tubes, points, 3), cm
-    radius,    # Of a tube, a point, or all, cm
-    hollow=0., # Share of the radius that is marrow
-): # Columns, rows and volumes of crumbs, three flat arrays; volumes in cm times pixels
-    "Cut the walls of bent tubes into crumbs"
+def _crumbs(f, size, curves, radius, hollow=0.): # Columns, rows and volumes (cm times pixels), three flat arrays
+    "Cut the walls of bent tubes into crumbs; `hollow` is the share of the radius that is marrow"
     c, k = np.asarray(curves, np.float32), size/_FIELD
     r = np.broadcast_to(np.asarray(radius, np.float32), c.shape[:2])[...,None]
     d, c, r = c[:,1:] - c[:,:-1], (c[:,1:] + c[:,:-1])/2, (r[:,1:] + r[:,:-1])/2
@@ -291,20 +232,12 @@ def _crumbs(
     at = _pixel(f, c[...,:1] - d[...,1:2]/flat*r*u, c[...,1:2] + d[...,:1]/flat*r*u, size)
     return *(v.ravel() for v in at), volume.ravel()
 
-def _tubes(
-    f,      # The exposure
-    size,   # Height, pixels
-    *tubes, # Each: middle lines, radius and, where the tube is hollow, share of marrow
-): # Path through the tubes, an image, cm
+def _tubes(f, size, *tubes): # Path through the tubes, an image, cm
     "The shadow of bent tubes"
     return _splat(*(np.concatenate(v) for v in zip(*[_crumbs(f, size, *t) for t in tubes])), f.shape(size))
 
 # %% ../nbs/90_phantom.ipynb #7ee7585e
-def _ribs(
-    p, # The patient
-    f, # The exposure
-    n=150, # Points along a rib
-): # Middle lines (20, n, 3) and radii (n,), cm
+def _ribs(p, f, n=150): # Middle lines (20, n, 3) and radii (n,), cm
     "Ten pairs of ribs, thinner in front where they turn to cartilage"
     a = np.linspace(radians(12), radians(128), n)[None] # the angle around the chest, from the spine
     s = (np.arange(10)[:,None] - .15)/8.7
@@ -315,11 +248,7 @@ def _ribs(
     sides = [np.stack([k*(.9 + out*np.sin(a))*(1 + .05*f.turn*k), y, p.depth*np.cos(a) + 0*y], -1) for k in (-1, 1)]
     return np.concatenate(sides), .46 - .16*_ramp((a[0] - 1.4)/.8)
 
-def _shoulders(
-    p, # The patient
-    f, # The exposure
-    n=190, # Points along a bone
-): # Middle lines of collar bones, of shoulder blades and of upper arms, each (bones, n, 3), cm
+def _shoulders(p, f, n=190): # Middle lines of collar bones, shoulder blades and upper arms, each (bones, n, 3), cm
     "Bones of both shoulders"
     t, w, top = np.linspace(0, 1, n), p.width, p.apex
     x0, y0, s, c = _arm_axis(p)
@@ -332,10 +261,7 @@ def _shoulders(
     return np.stack(collar), np.stack(blade), np.stack(both(x0 - .2 + 24*s*t, y0 + 24*c*t))
 
 # %% ../nbs/90_phantom.ipynb #4b625dae
-def _vertebrae(
-    p,    # The patient
-    x, y, # Position of each pixel, cm
-): # Path through bone, cm
+def _vertebrae(p, x, y): # Path through bone, cm
     "Vertebrae one below the other"
     def bell(v, w): return np.exp(-(v*v)*(1/w**2))
     phase = y*(1/(.094*(p.height + 2))) - .3
@@ -345,36 +271,21 @@ def _vertebrae(
     spinous = .25*bell(x, .16)*bell(((phase + .35) % 1)*2 - 1, .45)
     return block + pedicle + spinous + .22*_ramp(1 - 2.2*v)*_ramp((half + 1.1 - ax)*1.6)*_ramp(ax/half)
 
-def _spine(
-    p,    # The patient
-    x, y, # Position of each pixel, cm
-): # Path through bone, cm
+def _spine(p, x, y): # Path through bone, cm
     "A column of vertebrae"
     path, box = np.zeros_like(x), _box(x, y, 3.4)
     path[box] = _vertebrae(p, x[box], y[box[0]])
     return path
 
 # %% ../nbs/90_phantom.ipynb #1a957566
-def _airways(
-    p, # The patient
-    f, # The exposure
-    n=90, # Points along an airway
-): # Middle lines (3, n, 3) and radii (3, 1), cm
+def _airways(p, f, n=90): # Middle lines (3, n, 3) and radii (3, 1), cm
     "The windpipe and its two branches"
     t, fork, x = np.linspace(0, 1, n), p.apex + .36*p.height, -.25 + .35*f.turn
     lines = [(x*t + .1*np.sin(3*t), -2 + (fork + 2)*t), (x - 1.9*t, fork + 1.9*t), (x + 2.6*t, fork + 1.7*t)]
     return np.stack([np.stack([a, b, 0*t], -1) for a, b in lines]), np.array([[.66], [.45], [.40]])
 
 # %% ../nbs/90_phantom.ipynb #471f4662
-def _twigs(
-    r,      # Random numbers
-    side,   # -1 or 1, (m,)
-    x, y,   # Where they start, (m,), cm
-    angle,  # Direction, (m,), radians
-    radius, # (m,), cm
-    length, # (m,), cm
-    n,      # Points along a twig
-): # Middle lines (m, n, 3), radii (m, n), and the starts of twice as many thinner twigs
+def _twigs(r, side, x, y, angle, radius, length, n): # Middle lines (m, n, 3), radii (m, n), starts of 2m thinner ones
     "One generation of vessels"
     m, t = len(x), np.linspace(0, 1, n)
     a, step = angle[:,None] + r.normal(0, .25, (m, 1))*t, length[:,None]/n
@@ -384,11 +295,7 @@ def _twigs(
             two(radius*.68)*r.uniform(.75, 1.1, 2*m), two(length*.74)*r.uniform(.7, 1.2, 2*m))
     return np.stack([xs, ys, 0*xs], -1), radius[:,None]*(1 - .3*t), fork
 
-def _vessels(
-    p, # The patient
-    f, # The exposure
-    n=28, # Points along a twig of the first generation
-) -> list: # (middle lines, radii) of four generations, cm
+def _vessels(p, f, n=28): # (middle lines, radii) of four generations, cm
     "Vessels of both lungs"
     r, side, m = _rng(p.seed, 2), np.repeat([-1, 1], 9), 18
     y = p.apex + (.45 - .02*side)*p.height + .3*f.breath + r.normal(0, .7, m)
@@ -401,54 +308,31 @@ def _vessels(
     return tubes
 
 # %% ../nbs/90_phantom.ipynb #6ae1b50a
-def _spline(
-    pos, # Positions in units of the grid
-    n,   # Points of the grid
-): # Sparse weights, (positions, points)
+def _spline(pos, n): # Sparse weights, (positions, points)
     "Weights of a quadratic B-spline, scaled so that noise keeps a variance of 1"
     w = BSpline.design_matrix(np.clip(pos, 2, n), np.arange(n + 3.), 2).astype(np.float32)
     three = w.data.reshape(-1, 3) # a view
     three /= np.linalg.norm(three, axis=1, keepdims=True)
     return w
 
-def _texture(
-    p,      # The patient
-    x, y,   # Position of each pixel, cm
-    stream, # Stream of random numbers
-    step,   # Size of the grain, cm
-): # Noise of mean 0 and variance 1, an image
+def _texture(p, x, y, stream, step): # Noise of mean 0 and variance 1, an image
     "Smooth noise that is fixed to the patient, not to the film"
     h, w = [2*int(half/step) + 4 for half in (14, 24)] # the widest film is 44 cm wide
     z = _rng(p.seed, stream).standard_normal((h, w), np.float32)
     return _spline((y[:,0] - 12)/step + h/2, h) @ z @ _spline(x[len(x)//2]/step + w/2, w).T
 
 # %% ../nbs/90_phantom.ipynb #c66ac7dd
-def _air(
-    p,    # The patient
-    f,    # The exposure
-    x, y, # Position of each pixel, cm
-    body, # Path through the body, cm
-): # Path through lung, cm
+def _air(p, f, x, y, body): # Path through lung, cm
     "What the heart leaves of the lungs"
     return np.clip(_lungs(p, f, x, y) - _heart(p, f, x, y), 0, .85*body)
 
-def _gas(
-    p,    # The patient
-    f,    # The exposure
-    x, y, # Position of each pixel, cm
-): # Path through gas, cm
+def _gas(p, f, x, y): # Path through gas, cm
     "The stomach's bubble, below the left dome"
     b, top = p.bubble, p.apex + p.height + f.breath
     gas = _ellipsoid(x, y, 4.2 + .3*f.turn, top + 2. + .7*b, 1.2 + 1.5*b, .5 + 1.1*b, .8 + b, -15)
     return gas*_ramp((y - _dome(p, f, x) - .15)*3)
 
-def _bones(
-    p,    # The patient
-    f,    # The exposure
-    x, y, # Position of each pixel, cm
-    body, # Path through the body, cm
-    size, # Height, pixels
-): # Path through bone, cm
+def _bones(p, f, x, y, body, size): # Path through bone, cm
     "All bones"
     collar, blade, arm = _shoulders(p, f, size)
     head = .55 + .75*np.exp(-np.linspace(0, 24, arm.shape[1])**2)
@@ -456,11 +340,7 @@ def _bones(
     return (tubes + _spine(p, x, y)*_ramp(body/4))*p.bone
 
 # %% ../nbs/90_phantom.ipynb #16b75cdf
-def _anatomy(
-    p,    # The patient
-    f,    # The exposure
-    size, # Height, pixels
-): # Attenuation without any lesion, and path through lung in cm, two images
+def _anatomy(p, f, size): # Attenuation without any lesion, and path through lung in cm, two images
     "A healthy chest"
     x, y = _grid(f, size)
     body = _body(p, x, y)
@@ -488,9 +368,7 @@ class Scanner:
                        contrast=self.contrast - .1*amount)
 
 # %% ../nbs/90_phantom.ipynb #7d0a39a5
-def _window(
-    attenuation, # Of the healthy body, an image
-): # Offset and slope that map attenuation to grey, and a slowly varying offset, an image
+def _window(attenuation): # Offset and slope that map attenuation to grey, and a slowly varying offset, an image
     "The console's choice of greys"
     h, w = attenuation.shape
     chest = attenuation[::4,(w-h)//2:(w+h)//2:4]
@@ -498,13 +376,7 @@ def _window(
     slow = ndimage.uniform_filter(attenuation, h//3)
     return lo, 1/(hi - lo), .3*(_ramp((slow - lo)*(1/(hi - lo))) - .5)
 
-def _expose(
-    attenuation, # An image
-    window,      # Of the healthy body
-    f,           # The exposure
-    scanner,     # A `Scanner`
-    noise,       # Standard normal numbers, an image
-): # Greys, uint8
+def _expose(attenuation, window, f, scanner, noise): # Greys, uint8
     "Count photons, blur, and print with bone white"
     lo, slope, slow = window
     mm = 10*_FIELD/len(attenuation) # per pixel
@@ -516,11 +388,7 @@ def _expose(
     return (_ramp(grey*_ramp(1.4*m))*255).astype(np.uint8)
 
 # %% ../nbs/90_phantom.ipynb #31d134b6
-def _consolidation(
-    p,    # The patient
-    f,    # The exposure
-    x, y, # Position of each pixel, cm
-): # Share of the air replaced before `strength`, 0 to 1, an image
+def _consolidation(p, f, x, y): # Share of the air replaced before `strength`, 0 to 1, an image
     "The bacterial pattern: lumps that run together in one lobe"
     clear = 1
     for side, across, down, r in p.spots.tolist():
@@ -529,21 +397,13 @@ def _consolidation(
         clear = clear*(1 - .75*np.maximum(1 - (u*u + v*v)*(1/r**2), 0))
     return _ramp((1 - clear)*(1 + .25*_texture(p, x, y, 5, .6)))*_ramp(x*float(3*p.spots[0,0]))
 
-def _veil(
-    p,    # The patient
-    f,    # The exposure
-    x, y, # Position of each pixel, cm
-): # Share of the air replaced before `strength`, 0 to 1, an image
+def _veil(p, f, x, y): # Share of the air replaced before `strength`, 0 to 1, an image
     "The viral pattern: a mottled veil on both sides, densest near the hila"
     a, b = (np.abs(x) - 3.)*(1/4.2), (y - p.apex - .55*p.height)*(1/7.5)
     net = np.maximum(.5 + .24*_texture(p, x, y, 6, .22), 0)
     return _ramp(net*_ramp(np.exp(-a*a - b*b) + .35*_texture(p, x, y, 7, 2.2)))
 
-def _lesion(
-    p,    # The patient
-    f,    # The exposure
-    lung, # Path through lung, an image, cm
-): # Path of lung turned to fluid, an image, cm; exactly 0 outside the lesion
+def _lesion(p, f, lung): # Path of lung turned to fluid, an image, cm; exactly 0 outside the lesion
     "What pneumonia fills"
     if p.kind == 'normal': return np.zeros_like(lung)
     path = p.strength*lung*(_consolidation if p.kind == 'bacteria' else _veil)(p, f, *_grid(f, len(lung)))
@@ -552,12 +412,7 @@ def _lesion(
 # %% ../nbs/90_phantom.ipynb #51d05c1b
 _LETTERS = dict(L=[(0, 0), (0, 1), (.6, 1)], R=[(0, 1), (0, 0), (.5, .05), (.62, .25), (.5, .47), (0, .52), (.62, 1)])
 
-def _marker(
-    p,      # The patient
-    film,   # Index of the exposure
-    letter, # 'L' or 'R'
-    size,   # Height, pixels
-): # Attenuation, an image
+def _marker(p, film, letter, size): # Attenuation, an image
     "A letter of lead, on the patient's own side: R is left on the film"
     f, r = _Film(p.films[film].aspect), _rng(p.seed, 300+film) # not the patient's position but the film's
     side = 1 if letter == 'L' else -1
@@ -565,11 +420,7 @@ def _marker(
     x, y = [np.interp(np.linspace(0, len(knots) - 1, 150), range(len(knots)), v) for v in knots.T]
     return 60*_tubes(f, size, (np.stack([x, y, 0*x], -1)[None], .09)) # lead: 60 per cm
 
-def _check_film(
-    patient, # A `Patient`
-    film,    # Index of the exposure
-    size,    # Height, pixels
-) -> _Film:  # How it was taken
+def _check_film(patient, film, size): # How it was taken
     "The exposure asked for; raises `ValueError` where there is none"
     if size < 32: raise ValueError(f'size={size} is too small for a chest; take 32 pixels or more.')
     if not 0 <= film < len(patient.films):
@@ -618,28 +469,14 @@ class _Planned:
     name: str    # Name of the file
     copy: str = '' # Another name for the same bytes
 
-def _file_name(
-    kind,    # Kind of the patient
-    patient, # Number of the patient among the kind
-    film,    # Index of the exposure
-    image,   # Running number of the image
-    seed,    # The patient
-) -> str: # Name in the official style
+def _file_name(kind, patient, film, image, seed): # Name in the official style
     "How the official data set would call the file"
     if kind != 'normal': return f'person{patient}_{kind}_{image}.jpeg'
     return f'{"NORMAL2-" if seed % 2 else ""}IM-{patient:04d}-{film+1:04d}.jpeg'
 
 # %% ../nbs/90_phantom.ipynb #bbaff888
-def _plan_class(
-    split,  # 'train', 'val' or 'test'
-    viral,  # Share of viral patients, or None for normal ones
-    n,      # Files to write
-    copies, # Of which so many are copies
-    films_per_patient, # Mean number of films
-    count,  # Running numbers, counted up as they are used
-    seed,   # Of the data set
-) -> list: # `_Planned` files
-    "Patients of one class of one split, until it has enough films"
+def _plan_class(split, viral, n, copies, films_per_patient, count, seed): # `_Planned` files
+    "Patients of one class of one split, until it has `n` films; `viral` is a share, or None for normals"
     plan = []
     def name(kind, film, s):
         count['image'] += kind != 'normal'
@@ -657,12 +494,7 @@ def _plan_class(
     return plan
 
 # %% ../nbs/90_phantom.ipynb #e4b5ed34
-def _plan(
-    sizes,  # (split, normal films, films with pneumonia), in order
-    films_per_patient, # Mean number of films
-    copies, # Share of files that are copies
-    seed,   # Of the data set
-) -> list: # `_Planned` files
+def _plan(sizes, films_per_patient, copies, seed): # `_Planned` files
     "Every file of a data set"
     count, plan = dict(normal=0, bacteria=0, virus=0, image=0, seed=0), []
     for split, *numbers in sizes:
@@ -672,14 +504,7 @@ def _plan(
     return plan
 
 # %% ../nbs/90_phantom.ipynb #35ac17a7
-def _write_film(
-    one,     # A `_Planned` file
-    path,    # The data set's folder
-    scanner, # A `Scanner`
-    markers, # Share of films with a letter
-    lesions, # False: erase them
-    size,    # Height, pixels
-):
+def _write_film(one, path, scanner, markers, lesions, size):
     "Take one film and save it under its names"
     np.empty(16 << 20, np.uint8) # freed at once: from then on glibc keeps memory instead of fetching it for every array
     r = _rng(one.seed, 400+one.film)
@@ -689,10 +514,7 @@ def _write_film(
     Image.fromarray(im).save(to/one.name, quality=90)
     if one.copy: shutil.copyfile(to/one.name, to/one.copy)
 
-def _check_options(
-    path,     # The data set's folder
-    **limits, # For each option its value, and the least and the most it may be
-):
+def _check_options(path, **limits):
     "Raises `ValueError` for what cannot be written"
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f'{path} exists and is not an empty folder; name a new one.')
