@@ -1,6 +1,7 @@
 """Does one way lead from a film to a call? Adds what it measures to nbs/one_way.json.
 
 python .ci/one_way.py guard RUN             what the guard of a run refuses: its validation and test films, the test films turned and inverted, and no films at all
+python .ci/one_way.py blind RUN PICTURES    an exam that had no part in making the guard: the validation films turned and inverted, and pictures below PICTURES, a folder for each kind
 python .ci/one_way.py calls RUN             asks `cxr_predict` for the test folder, and counts again what the model card says
 python .ci/one_way.py full RUN FOLDER COPIES the films of FOLDER in their original size against squeezed copies of the same names below COPIES
 
@@ -48,21 +49,43 @@ def non_films(r):
     noise = [Image.fromarray(r.normal(128, r.uniform(5, 60), (160, 220)).clip(0, 255).astype(np.uint8)) for _ in range(400)]
     return dict(photographs=photographs(r), text=[text(r) for _ in range(400)], digits=digits, noise=noise)
 
+def turned(files):
+    images = [read_grey(f) for f in files]
+    return {k: [f(im) for im in images] for k, f in TURNED.items()}
+
+def refusals(clf, groups):
+    "How many images of each group are refused, written and read back"
+    rows = []
+    for name, images in groups.items():
+        with tempfile.TemporaryDirectory() as tmp:
+            files = [Path(tmp)/f'{i}.png' for i in range(len(images))]
+            for f, im in zip(files, images): im.save(f)
+            rows.append(dict(group=name, films=len(files), refused=int((clf.predict(files).call == 'refused').sum())))
+    return rows
+
+def merged(clf, rows, what):
+    "The rows of this data set in place of its earlier ones"
+    data = clf.about['data']['name'].split('-')[0] # the cached phantoms carry a key in their name
+    return [*(r for r in record().get(what, []) if r['data'] != data), *(dict(data=data, run=clf.about['id'], **r) for r in rows)]
+
 def guard(run):
     "Counts by group, from files that are written and read back"
     clf, path, r = load_classifier(run), find_data(), np.random.default_rng(0)
     said = pd.read_csv(Path(run)/'predictions.csv', keep_default_na=False)
     rows = [dict(group=name, films=int((said.split == s).sum()), refused=int(((said.split == s) & (said.call == 'refused')).sum()))
             for name, s in (('validation films', 'valid'), ('test films', 'test'))]
-    test = [read_grey(f) for f in find_films(path, 'test')]
-    groups = {**{k: [f(im) for im in test] for k, f in TURNED.items()}, **non_films(r)}
-    for name, images in groups.items():
-        with tempfile.TemporaryDirectory() as tmp:
-            files = [Path(tmp)/f'{i}.png' for i in range(len(images))]
-            for f, im in zip(files, images): im.save(f)
-            rows.append(dict(group=name, films=len(files), refused=int((clf.predict(files).call == 'refused').sum())))
-    data = clf.about['data']['name'].split('-')[0] # the cached phantoms carry a key in their name
-    return dict(guard=[*(r for r in record().get('guard', []) if r['data'] != data), *(dict(data=data, run=clf.about['id'], **r) for r in rows)])
+    rows += refusals(clf, {**turned(find_films(path, 'test')), **non_films(r)})
+    return dict(guard=merged(clf, rows, 'guard'))
+
+def blind(run, pictures):
+    "The same for films and pictures at which nobody had looked when the guard was settled"
+    clf, path = load_classifier(run), find_data()
+    said = pd.read_csv(Path(run)/'predictions.csv', keep_default_na=False).query("split == 'valid'")
+    rows = refusals(clf, {f'validation films, {k}': v for k, v in turned([path/'train'/f for f in said.file]).items()})
+    for folder in sorted(p for p in Path(pictures).iterdir() if p.is_dir()):
+        files = sorted(folder.iterdir())
+        rows.append(dict(group=folder.name, films=len(files), refused=int((clf.predict(files).call == 'refused').sum())))
+    return dict(blind=merged(clf, rows, 'blind'))
 
 def calls(run):
     "Sensitivity, specificity and the counts by the command's answers, beside those of the report"
@@ -93,6 +116,6 @@ def record(): return json.loads(file.read_text()) if file.exists() else {}
 
 if __name__ == '__main__':
     what, *args = sys.argv[1:]
-    found = dict(guard=guard, calls=calls, full=full)[what](*args)
+    found = dict(guard=guard, blind=blind, calls=calls, full=full)[what](*args)
     file.write_text(json.dumps({**record(), **found}, indent=1) + '\n')
     print(json.dumps(found)[:3000])
