@@ -27,6 +27,8 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
 from .film import read_film, read_grey
 from .data import find_data, find_films, findings, patient_id, positive_class
 from .model import create_timm_body, model_stats
@@ -103,14 +105,15 @@ def scan_films(
     return Scan(path, films, np.stack(hashes), np.stack(small), unreadable)
 
 # %% ../nbs/10_audit.ipynb #1cbd242b
-def _class_shift(films): # (a row per split, the shift of the prior in the logit with its 95 % interval by Woolf)
+def _class_shift(films): # (a row per split, the shift of the prior in the logit with its 95 % interval by patient)
     "Counts and priors, and how far the prior moves from train to test"
     wanted = dict(films=('file', 'size'), patients=('patient', 'nunique'), prior=('positive', 'mean'))
     table = films.groupby('split', sort=False).agg(**wanted)
-    n = films.groupby(['split', 'positive']).size().loc[['train', 'test']].unstack()
-    logit, se = np.log(n[True]/n[False]), np.sqrt((1/n).to_numpy().sum())
-    shift = logit['test'] - logit['train']
-    return table, (float(shift), float(shift - 1.96*se), float(shift + 1.96*se))
+    both = films[films.split.isin(['train', 'test'])]
+    x = np.c_[np.ones(len(both)), both.split == 'test']
+    fit = GLM(both.positive.astype(float), x, family=Binomial())
+    fit = fit.fit(cov_type='cluster', cov_kwds=dict(groups=pd.factorize(both.patient)[0]))
+    return table, (float(fit.params.iloc[1]), *map(float, fit.conf_int().iloc[1]))
 
 # %% ../nbs/10_audit.ipynb #03ed44a5
 def _bare_id(film): # `personN`, or the whole name where there is none

@@ -27,7 +27,7 @@ from .model import build_model, model_stats
 from .train import SaveBest, fast_step, get_learner, keep_memory
 from .evaluate import OperatingPoint
 from .confidence import calls, film_kind, metrics_table, plot_curves, plot_subgroups, read_predictions, subgroups
-from .threshold import at_temperature, check_share, plot_reliability
+from .threshold import at_temperature, calibration_table, check_share, choice_interval, plot_reliability
 from .classifier import Classifier, fit_guard, load_classifier
 from .recipe import RECIPES, Recipe
 
@@ -150,7 +150,7 @@ def report_run(
     clf.decide(table).to_csv(folder/'predictions.csv', index=False)
     clf.save(folder/'classifier.safetensors')
     preds = {s: at_temperature(p, clf.temperature) for s, p in read_predictions(folder, clf.positive).items()}
-    record['report'] = _report(clf, preds)
+    record['report'] = _report(clf, preds, sensitivity)
     _draw_report(clf, preds, folder)
     (folder/'MODEL_CARD.md').write_text(model_card(record), encoding='utf-8')
     _write_json(folder/'metrics.json', record)
@@ -175,16 +175,17 @@ def _count_calls(p, point):
     sides = dict(positive=p.truth, negative=~p.truth)
     return {f'{s} {c}': int((side & made).sum()) for s, side in sides.items() for c, made in said.items()}
 
-def _report(clf, preds):
+def _report(clf, preds, sensitivity):
     "Everything that is said of a classifier, ready for JSON"
     test, points = preds['test'], {'at 0.5': OperatingPoint(), 'at the operating point': clf.point}
     metrics = {s: {at: _rows(metrics_table(p, point)) for at, point in points.items()} for s, p in preds.items()}
-    before = _rows(metrics_table(at_temperature(test, 1/clf.temperature)).loc[['ECE', 'log loss', 'Brier score']])
-    calibration = dict(before=before, after={k: metrics['test']['at 0.5'][k] for k in before})
+    calibration = calibration_table(before=at_temperature(test, 1/clf.temperature), after=test)
+    chosen = clf.point.split == 'valid' # else there was no threshold to choose, and no luck of the choice
+    choice = _rows(choice_interval(preds['valid'], test, sensitivity)) if chosen else {}
     return dict(positive=clf.positive, temperature=round(clf.temperature, 4), temperature_story=clf.about['temperature_story'],
                 point=asdict(clf.point), story=str(clf.point), refused={s: int(p.refused.sum()) for s, p in preds.items()},
                 test_calls=_count_calls(test, clf.point), test_patients=len(set(test.patients)), metrics=metrics,
-                calibration=calibration, subgroups=_rows(subgroups(test, [film_kind(f) for f in test.files], clf.point)),
+                choice=choice, calibration=_rows(calibration), subgroups=_rows(subgroups(test, [film_kind(f) for f in test.files], clf.point)),
                 worst_errors=_worst(test))
 
 def _worst(p, k=10):
@@ -233,8 +234,8 @@ def model_card(
     errors = '\n'.join(f"- `{e['file']}`: {e['label']}, given a probability of {e['probability_of_label']:.3f}"
                        for e in rep['worst_errors']) or '- none'
     half, (before, after) = rep['metrics']['test']['at 0.5'], [rep['calibration'][k] for k in ('before', 'after')]
-    moved = ', '.join(f"{name} {before[k]['value']:.3f} and {after[k]['value']:.3f}" for name, k in
-                      (('expected calibration error', 'ECE'), ('log loss', 'log loss'), ('Brier score', 'Brier score')))
+    moved = '\n'.join(f'| {k} | {before[k]:.3f} | {after[k]:.3f} |' for k in before)
+    luck = ' and '.join(f"{k} {v['low']:.3f} to {v['high']:.3f}" for k, v in rep['choice'].items())
     return f"""# Model card: {r['arch']}, recipe `{r['name']}`, seed {seeds}
 
 **Not a medical device.** For teaching and research; it must not decide anything about a patient.
@@ -269,11 +270,17 @@ A film that does not look like the training films is refused: {rep['refused']['v
 | --- | --- | --- |
 {table}
 
+These intervals take the threshold as given.{luck and f' With the luck of choosing it on validation: {luck}.'}
+
 At one half instead: sensitivity {half['sensitivity']['value']:.3f}, specificity {half['specificity']['value']:.3f}.
 AUROC and the figures of calibration take every film, refused or not.
 
 ## Calibration
-On the test, before and after temperature scaling: {moved}.
+ECE in 15 bins of P({pos}), or of the predicted class; right would be an intercept of 0 and a slope of 1.
+
+| test | before temperature scaling | after |
+| --- | --- | --- |
+{moved}
 
 ## Subgroups, as the file names tell them
 | group and metric | films | patients | value | interval | note |
