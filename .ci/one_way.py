@@ -53,6 +53,9 @@ def turned(files):
     images = [read_grey(f) for f in files]
     return {k: [f(im) for im in images] for k, f in TURNED.items()}
 
+def counted(clf, name, files):
+    return dict(group=name, films=len(files), refused=int((clf.predict(files).call == 'refused').sum()))
+
 def refusals(clf, groups):
     "How many images of each group are refused, written and read back"
     rows = []
@@ -60,7 +63,7 @@ def refusals(clf, groups):
         with tempfile.TemporaryDirectory() as tmp:
             files = [Path(tmp)/f'{i}.png' for i in range(len(images))]
             for f, im in zip(files, images): im.save(f)
-            rows.append(dict(group=name, films=len(files), refused=int((clf.predict(files).call == 'refused').sum())))
+            rows.append(counted(clf, name, files))
     return rows
 
 def merged(clf, rows, what):
@@ -83,8 +86,7 @@ def blind(run, pictures):
     said = pd.read_csv(Path(run)/'predictions.csv', keep_default_na=False).query("split == 'valid'")
     rows = refusals(clf, {f'validation films, {k}': v for k, v in turned([path/'train'/f for f in said.file]).items()})
     for folder in sorted(p for p in Path(pictures).iterdir() if p.is_dir()):
-        files = sorted(folder.iterdir())
-        rows.append(dict(group=folder.name, films=len(files), refused=int((clf.predict(files).call == 'refused').sum())))
+        rows.append(counted(clf, folder.name, sorted(folder.iterdir())))
     return dict(blind=merged(clf, rows, 'blind'))
 
 def calls(run):

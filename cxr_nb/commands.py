@@ -8,29 +8,30 @@ __all__ = ['cxr_train', 'main', 'cxr_report', 'cxr_predict', 'cxr_audit', 'cxr_b
 # %% ../nbs/98_commands.ipynb #2352a3d3
 import argparse, json, sys, warnings
 from dataclasses import fields, replace
-from inspect import Parameter, signature
+from inspect import signature
 from pathlib import Path
+from typing import Literal, get_args
 from fastcore.docments import docments
 from .recipe import RECIPES, Recipe
 
 # %% ../nbs/98_commands.ipynb #8049ff29
-def _argument(p, name, type, default, help, **kw):
-    "Add one to a parser: a word where there is no default or it is called path, else a flag"
-    shown = '' if default in (None, False, Parameter.empty) else f' (default: {default})'
-    kw |= dict(action='store_true') if type is bool else dict(type=type)
-    if default is Parameter.empty: p.add_argument(name, help=help, **kw)
-    elif name == 'path': p.add_argument(name, help=help, nargs='?', **kw)
-    else: p.add_argument(f'--{name}', help=help + shown, default=default, **kw)
+def _flag(p, name, type, help, default=None):
+    "Add an argument that is named when it is typed"
+    if type is bool: p.add_argument(f'--{name}', help=help, action='store_true')
+    else:
+        shown = '' if default is None else f' (default: {default})'
+        p.add_argument(f'--{name}', help=help + shown, type=str if get_args(type) else type, choices=get_args(type) or None,
+                       default=default)
 
 def _parser(f):
-    "What a command takes: the parameters of a function; where it takes any settings, those of a recipe"
+    "Arguments of a command: its keyword-only parameters are flags, the others words; `settings` are those of a recipe"
     p, told = argparse.ArgumentParser(f.__name__, description=f.__doc__), docments(f)
     for k, v in signature(f).parameters.items():
-        if v.kind is not v.VAR_KEYWORD:
-            _argument(p, k, v.annotation, v.default, told[k], **dict(choices=list(RECIPES)) if k == 'recipe' else {})
-            continue
-        for s in fields(Recipe)[1:]: # the first is the name; a yes or no makes another recipe
-            if s.type is not bool: _argument(p, s.name, s.type, None, docments(Recipe)[s.name])
+        if v.kind is v.KEYWORD_ONLY: _flag(p, k, v.annotation, told[k], v.default)
+        elif v.kind is v.VAR_KEYWORD:
+            for s in fields(Recipe)[1:]: # the first is the name; a yes or no makes another recipe
+                if s.type is not bool: _flag(p, s.name, s.type, docments(Recipe)[s.name])
+        else: p.add_argument(k, help=told[k], type=v.annotation, nargs=None if v.default is v.empty else '?')
     return p
 
 # %% ../nbs/98_commands.ipynb #bea0f21d
@@ -44,7 +45,8 @@ def _print_report(folder):
 
 def cxr_train(
     path:str=None, # Data set: a folder with train/ and test/; default: CXR_DATA, else the phantoms
-    recipe:str='default', # Preset that the other flags change
+    *,
+    recipe:Literal[tuple(RECIPES)]='default', # Preset that the other flags change
     seeds:int=None, # Train so many times on one split and let them answer together; --out may be a series to go on with
     positive:str=None, # The class looked for; default: the one that is not called normal
     sensitivity:float=.97, # Wanted on validation, above 0 and at most 1
@@ -77,6 +79,7 @@ def main():
 # %% ../nbs/98_commands.ipynb #40e85bea
 def cxr_report(
     run:str, # Folder of the run
+    *,
     sensitivity:float=.97, # Wanted on validation, above 0 and at most 1
     positive:str=None, # The class looked for; default: as before
 ):
@@ -93,6 +96,7 @@ def _check_out(file):
 def cxr_predict(
     run:str, # Folder of a run or series, or a classifier's file
     films:str, # A film, or a folder of films
+    *,
     out:str='answers.csv', # CSV file to write: file, probability, call, why
 ):
     "Answer for films; the exit status is 1 where some could not be read"
@@ -109,6 +113,7 @@ def cxr_predict(
 # %% ../nbs/98_commands.ipynb #7fc4aaa7
 def cxr_audit(
     path:str=None, # Data set: a folder with train/ and test/; default: CXR_DATA, else the phantoms
+    *,
     out:str=None, # New folder of the report; default: audits/<time>-<name>
     positive:str=None, # The class looked for; default: the one that is not called normal
 ):
@@ -134,6 +139,7 @@ def _records(file):
 
 def cxr_bench(
     path:str=None, # Data set: a folder with train/ and test/; default: CXR_DATA, else the phantoms
+    *,
     arch:str='tf_efficientnet_lite0', # timm's name of the model
     size:int=128,  # Height and width of the input, pixels
     bs:int=32,     # Films per batch

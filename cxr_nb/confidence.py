@@ -210,12 +210,10 @@ def rate_interval(
     return float(share), max(0., float(low)), min(1., float(high))
 
 # %% ../nbs/06_confidence.ipynb #c4c14de9
-def _all_metrics(p, W, point):
-    "Every metric for every row of weights"
-    total, y, (positive, negative) = W.sum(1), p.truth, calls(p, point)
-    rates, given = _rates(W, y, positive, negative), np.where(p.truth, p.probs, 1 - p.probs)
-    both = dict(accuracy=rates['accuracy'], **{'balanced accuracy': (rates['sensitivity'] + rates['specificity'])/2})
-    return {**both, **rates, 'AUROC': _auroc(W, p.probs, y), 'average precision': _average_precision(W, p.probs, y),
+def _score_metrics(p, W):
+    "Every metric that needs no threshold, for every row of weights"
+    y, total, given = p.truth, W.sum(1), np.where(p.truth, p.probs, 1 - p.probs)
+    return {'AUROC': _auroc(W, p.probs, y), 'average precision': _average_precision(W, p.probs, y),
             'Brier score': W @ (p.probs - y)**2/total,
             'log loss': W @ -np.log(np.maximum(given, np.finfo(float).eps))/total, 'ECE': ece(p.probs, y, W)}
 
@@ -226,11 +224,12 @@ def _mean_of(a, b):
     return value, max(0, value - far(1)), min(1, value + far(2))
 
 def _at_prevalence(sens, spec, share):
-    "What Bayes' rule makes of sensitivity and specificity among other people, with ends that hold at least 95 %"
+    "What Bayes' rule makes of the values, of the lower and of the upper ends among other people"
     if not 0 < share < 1:
         raise ValueError(f'prevalence={share} is no share of positive people; take one between 0 and 1.')
-    ppv = [_share(a*share, a*share + (1 - b)*(1 - share)) for a, b in zip(sens, spec)]
-    npv = [_share(b*(1 - share), b*(1 - share) + (1 - a)*share) for a, b in zip(sens, spec)]
+    of = lambda right, wrong: float(_share(right, right + wrong))
+    ppv = [of(a*share, (1 - b)*(1 - share)) for a, b in zip(sens, spec)]
+    npv = [of(b*(1 - share), (1 - a)*share) for a, b in zip(sens, spec)]
     return {f'PPV at prevalence {share}': ppv, f'NPV at prevalence {share}': npv}
 
 def metrics_table(
@@ -241,13 +240,13 @@ def metrics_table(
     seed=0,          # Of the random numbers
 ) -> pd.DataFrame:   # A row per metric: value, and the ends of its 95 % interval
     "Every metric with an interval that keeps patients whole; raises `ValueError` for fewer than ten patients"
+    shares = _shares(preds.truth, *calls(preds, point)).items()
+    found = {k: rate_interval(count[among], preds.patients[among]) for k, (among, count) in shares}
+    found['F1'] = tuple(map(_f1, found['F1']))
+    rows = {'accuracy': found['accuracy'], 'balanced accuracy': _mean_of(found['sensitivity'], found['specificity']), **found}
     W = np.vstack([np.ones(len(preds.truth)), patient_weights(preds.patients, n, seed)])
-    rows = {k: (v[0], *_interval(v[1:], preds.truth, preds.patients)) for k, v in _all_metrics(preds, W, point).items()}
-    for k, (among, count) in _shares(preds.truth, *calls(preds, point)).items():
-        rows[k] = rate_interval(count[among], preds.patients[among])
-    rows['F1'] = tuple(map(_f1, rows['F1']))
-    rows['balanced accuracy'] = _mean_of(rows['sensitivity'], rows['specificity'])
-    if prevalence is not None: rows |= _at_prevalence(rows['sensitivity'], rows['specificity'], prevalence)
+    for k, v in _score_metrics(preds, W).items(): rows[k] = v[0], *_interval(v[1:], preds.truth, preds.patients)
+    if prevalence is not None: rows |= _at_prevalence(found['sensitivity'], found['specificity'], prevalence)
     table = pd.DataFrame(rows, index=['value', 'low', 'high']).T
     return table.rename_axis(f'{preds.positive} {point}')
 
@@ -289,7 +288,7 @@ class Comparison:
     table:pd.DataFrame # A row per metric: a, b, difference (b - a) and the ends of its 95 % interval
     only_a:int         # Films that only the first has right
     only_b:int         # Films that only the second has right
-    p:float            # Permutation test by patient: chance of so large a difference in right films if both were equally good
+    p:float            # Permutation test by patient: chance of so large a difference if both were equally good
 
 def _swapped(right_a, right_b, patients, seed):
     "Permutation test of the number of right films, patients kept whole"
@@ -315,7 +314,7 @@ def compare_models(
         raise ValueError(f'The two networks saw different films ({len(a.truth)} and {len(b.truth)}); '
                          'a paired comparison needs the same ones in the same order.')
     W = np.vstack([np.ones(len(a.truth)), patient_weights(a.patients, n, seed)])
-    ma, mb = _all_metrics(a, W, point_a), _all_metrics(b, W, point_b)
+    ma, mb = [{**_rates(W, p.truth, *calls(p, at)), **_score_metrics(p, W)} for p, at in ((a, point_a), (b, point_b))]
     rows = {}
     for k in ma:
         low, high = np.nanpercentile((mb[k] - ma[k])[1:], [2.5, 97.5])
@@ -352,7 +351,8 @@ def subgroups(
         found = {k: found[k] for k in ('sensitivity', 'specificity') if shares[k][0].any()}
         if len(found) == 2:
             score = preds.probs[of]
-            found['AUROC'] = auroc_interval(score, truth, patients, n, seed) if enough else _auroc(np.ones((1, len(score))), score, truth)
+            found['AUROC'] = (auroc_interval(score, truth, patients, n, seed) if enough else
+                              (_auroc(np.ones((1, len(score))), score, truth)[0],))
         for k, (value, *ends) in found.items():
             low, high = ends if enough else (np.nan, np.nan)
             rows[g, k] = dict(films=of.sum(), patients=len(set(patients)), value=value, low=low, high=high,

@@ -185,7 +185,8 @@ def _report(clf, preds, sensitivity):
     return dict(positive=clf.positive, temperature=round(clf.temperature, 4), temperature_story=clf.about['temperature_story'],
                 point=asdict(clf.point), story=str(clf.point), refused={s: int(p.refused.sum()) for s, p in preds.items()},
                 test_calls=_count_calls(test, clf.point), test_patients=len(set(test.patients)), metrics=metrics,
-                choice=choice, calibration=_rows(calibration), subgroups=_rows(subgroups(test, [film_kind(f) for f in test.files], clf.point)),
+                choice=choice, calibration=_rows(calibration),
+                subgroups=_rows(subgroups(test, [film_kind(f) for f in test.files], clf.point)),
                 worst_errors=_worst(test))
 
 def _worst(p, k=10):
@@ -234,7 +235,8 @@ def model_card(
     errors = '\n'.join(f"- `{e['file']}`: {e['label']}, given a probability of {e['probability_of_label']:.3f}"
                        for e in rep['worst_errors']) or '- none'
     half, (before, after) = rep['metrics']['test']['at 0.5'], [rep['calibration'][k] for k in ('before', 'after')]
-    moved = '\n'.join(f'| {k} | {before[k]:.3f} | {after[k]:.3f} |' for k in before)
+    shown = lambda v: '-' if v is None else f'{v:.3f}' # a slope of separated classes has no end
+    moved = '\n'.join(f'| {k} | {shown(before[k])} | {shown(after[k])} |' for k in before)
     luck = ' and '.join(f"{k} {v['low']:.3f} to {v['high']:.3f}" for k, v in rep['choice'].items())
     return f"""# Model card: {r['arch']}, recipe `{r['name']}`, seed {seeds}
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, logit
 from sklearn.metrics import brier_score_loss, log_loss, roc_curve
 from statsmodels.genmod.families import Binomial
@@ -122,15 +122,24 @@ def plot_reliability(
     return ax
 
 # %% ../nbs/07_threshold.ipynb #dae6c011
+def _slope(odds, truth):
+    "Of a logistic regression on the log-odds; NaN where they part the classes, and it has no end"
+    if odds[truth].min() > odds[~truth].max(): return np.nan
+    return GLM(truth.astype(float), np.c_[odds, np.ones_like(odds)], family=Binomial()).fit().params[0]
+
+def _intercept(odds, truth):
+    "What has to be added to all log-odds so that as many films are expected to be positive as are"
+    most = np.abs(odds).max() + 50
+    return brentq(lambda a: expit(odds + a).mean() - truth.mean(), -most, most)
+
 def calibration_table(
     **preds, # `Predictions` by the name of their row
 ) -> pd.DataFrame: # A row each: ECE, ECE of the predicted class, log loss, Brier score, intercept, slope
     "Six figures of calibration (Guo and others 2017, p. 3; Van Calster and others 2019, BMC Medicine 17:230)"
     rows = {}
     for name, p in preds.items():
-        odds, y, sure = _log_odds(p), p.truth.astype(float), np.maximum(p.probs, 1 - p.probs)
-        fit = lambda x, offset=None: GLM(y, x, family=Binomial(), offset=offset).fit().params[0]
-        rows[name] = {'ECE': ece(p.probs, p.truth)[0], 'ECE of the predicted class': ece(sure, (p.probs >= .5) == p.truth)[0],
-                      'log loss': log_loss(p.truth, p.probs), 'Brier score': brier_score_loss(p.truth, p.probs),
-                      'intercept': fit(np.ones_like(odds), odds), 'slope': fit(np.c_[odds, np.ones_like(odds)])}
+        odds, y, sure, right = _log_odds(p), p.truth, np.maximum(p.probs, 1 - p.probs), (p.probs >= .5) == p.truth
+        rows[name] = {'ECE': ece(p.probs, y)[0], 'ECE of the predicted class': ece(sure, right)[0],
+                      'log loss': log_loss(y, p.probs), 'Brier score': brier_score_loss(y, p.probs),
+                      'intercept': _intercept(odds, y), 'slope': _slope(odds, y)}
     return pd.DataFrame(rows).T
