@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['patient_weights', 'auroc_interval', 'Predictions', 'log_odds', 'read_predictions', 'calls', 'ece', 'rate_interval',
-           'metrics_table', 'plot_curves', 'Comparison', 'compare_models', 'film_kind', 'subgroups', 'plot_subgroups']
+           'metrics_table', 'plot_curves', 'Comparison', 'compare_models', 'film_kind', 'subgroups', 'plot_subgroups',
+           'error_blocks']
 
 # %% ../nbs/06_confidence.ipynb #7a11ed5b
 import re
@@ -14,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.special import expit, logsumexp
+from scipy.special import expit, logsumexp, xlogy
 from statsmodels.stats.proportion import proportion_confint
 from .data import positive_class
 from .evaluate import OperatingPoint
@@ -374,3 +375,46 @@ def plot_subgroups(
            xlabel='rate, with 95 % interval by patient')
     ax.grid(axis='x', alpha=.4)
     return ax
+
+# %% ../nbs/06_confidence.ipynb #46e40685
+def _numbers_apart(name):
+    "A sort key that puts IM-9 before IM-10"
+    return [int(s) if s.isdigit() else s for s in re.split(r'(\d+)', str(name))]
+
+def _likelihood(wrong, films): # logarithm, at the rate wrong/films
+    rate = wrong/np.maximum(films, 1)
+    return xlogy(wrong, rate) + xlogy(films - wrong, 1 - rate)
+
+def _scan(films, wrong):
+    "For each row of patients, the window whose errors stand out most: gain in log-likelihood, first patient, patients"
+    n, k = films.sum(1, keepdims=True), wrong.sum(1, keepdims=True)
+    films, wrong = [np.pad(v.cumsum(1), ((0, 0), (1, 0))) for v in (films, wrong)]
+    rows, best = range(len(films)), np.zeros((3, len(films)))
+    for width in range(3, films.shape[1]//2 + 1):
+        m, c = films[:, width:] - films[:, :-width], wrong[:, width:] - wrong[:, :-width]
+        gain = np.where(c*n > k*m, _likelihood(c, m) + _likelihood(k - c, n - m) - _likelihood(k, n), 0)
+        first = gain.argmax(1)
+        found = np.array([gain[rows, first], first, np.full(len(films), width)])
+        best = np.where(found[0] > best[0], found, best)
+    return best
+
+def error_blocks(
+    preds,  # `Predictions` with the names of their files, numbered as the films were taken
+    point=OperatingPoint(), # Threshold
+    n=499,  # Times that the patients are shuffled
+    seed=0, # Of the random numbers
+) -> pd.DataFrame: # A row for sensitivity and for specificity: first and last file, films and wrong ones there and elsewhere, p
+    "Where errors gather along the order of names (Kulldorff 1997, Communications in Statistics 26:1481), tested by patient"
+    if preds.files is None: raise ValueError('A block is found along the names of files; give Predictions its files.')
+    rows, (found, cleared), rng = {}, calls(preds, point), np.random.default_rng(seed)
+    for rate, of, right in (('sensitivity', preds.truth, found), ('specificity', ~preds.truth, cleared)):
+        order = sorted(np.flatnonzero(of), key=lambda i: _numbers_apart(preds.files[i]))
+        first, whose = np.unique(np.asarray(preds.patients[order], str), return_index=True, return_inverse=True)[1:]
+        whose, wrong = stats.rankdata(first).astype(int)[whose] - 1, ~right[order]
+        shuffled = np.array([range(len(first)), *(rng.permutation(len(first)) for _ in range(n))])
+        gain, start, width = _scan(np.bincount(whose)[shuffled], np.bincount(whose, wrong)[shuffled])
+        here = (whose >= start[0]) & (whose < start[0] + width[0])
+        ends = preds.files[order][here][[0, -1]] if here.any() else ('', '') # no error, so no window
+        rows[rate] = dict(first=ends[0], last=ends[1], films=here.sum(), wrong=wrong[here].sum(), films_elsewhere=(~here).sum(),
+                          wrong_elsewhere=wrong[~here].sum(), p=(gain >= gain[0] - 1e-9).mean())
+    return pd.DataFrame(rows).T
