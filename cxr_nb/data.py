@@ -138,7 +138,7 @@ def _patient_key(): # 32 bytes
 @lru_cache(maxsize=None)
 def _hashed_patient(film, *stamp):
     try: number = str(read_tags(film, ['PatientID']).get('PatientID') or '').strip()
-    except Exception as e: raise ValueError(f'{film} is a DICOM file that is damaged or cut short; copy it again.') from e
+    except Exception as e: raise ValueError(f'{film} is a damaged DICOM file, or cut short; copy it again.') from e
     if number: return 'dicom-' + hmac.digest(_patient_key(), number.encode(), 'sha256').hex()[:16]
     raise ValueError(f'{film} has no PatientID; list all films in a file patients.csv beside the folder train, '
                      'with the columns `file` and `patient`.')
@@ -146,7 +146,7 @@ def _hashed_patient(film, *stamp):
 def patient_id(
     film, # Path or name of a film, such as `person12_virus_48.jpeg`
 ) -> str: # The patient, such as `person12_virus`
-    "By the data set's `patients.csv`, else by the film's name, else by its PatientID; raises `ValueError` where none tells"
+    "By `patients.csv`, else by the film's name, else by its PatientID (hashed); raises `ValueError` where none tells"
     film = Path(film)
     book = film.parents[2]/'patients.csv' if len(film.parents) > 2 else None
     if book and book.is_file():
