@@ -23,7 +23,7 @@ setup(
     packages = find_packages(include=['cxr_nb', 'cxr_nb.*']),
     python_requires = f">={cfg['min_python']}",
     install_requires = cfg['requirements'].split(),
-    extras_require = dict(dev=cfg['dev_requirements'].split(), kaggle=cfg['kaggle_requirements'].split()),
+    extras_require = {extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'kaggle', 'dicom')},
     entry_points = dict(console_scripts=cfg['console_scripts'].split(), nbdev=[f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]),
     classifiers = ['Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research', 'Intended Audience :: Education',
                    'Programming Language :: Python :: 3', 'Topic :: Scientific/Engineering :: Image Recognition'],

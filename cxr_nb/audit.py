@@ -29,7 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
-from .film import read_film, read_grey
+from .film import is_dicom, read_film, read_grey
 from .data import find_data, find_films, findings, patient_id, positive_class
 from .model import create_timm_body, model_stats
 from .confidence import auroc_interval
@@ -63,7 +63,9 @@ def _measure(film):
     "Row, hash and small copy of one film, or the reason why it cannot be read"
     try: grey, data = read_grey(film), film.read_bytes()
     except ValueError as e: return str(e)
-    with Image.open(film) as im: mode = im.mode # as it is stored; all else is measured on what the network sees
+    if is_dicom(film): mode = 'DICOM'
+    else:
+        with Image.open(film) as im: mode = im.mode # as it is stored; all else is measured on what the network sees
     (w, h), g = grey.size, np.asarray(grey.resize((224, 224), Image.Resampling.BILINEAR))
     inner, (marker, place) = g[22:-22, 22:-22], find_marker(g)
     border = (g.sum(dtype=float) - inner.sum(dtype=float))/(g.size - inner.size)

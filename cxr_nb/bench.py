@@ -19,7 +19,7 @@ from fastai.vision.all import (Adam, CancelValidException, Callback, ImageDataLo
                                default_device, imagenet_stats, set_seed, vision_learner)
 from PIL import Image
 from torch import nn
-from .film import read_film
+from .film import is_dicom, read_film
 from .data import find_data, find_films, get_dls, grey_copies, walkthrough_dls
 from .model import build_model
 from .train import get_learner, keep_memory
@@ -225,6 +225,8 @@ def bench(
     for name, value, least in (('bs', bs, 2), ('rounds', rounds, 1), ('films', films, 2*bs)):
         what = f' for batches of {bs}' if name == 'films' else ''
         if value < least: raise ValueError(f'{name}={value} is too few; take at least {least}{what}.')
+    if dicom := find_films(path, 'train').filter(is_dicom):
+        raise ValueError(f'{dicom[0]} is a DICOM file, which the other pipelines cannot open; name a folder of JPEGs or PNGs.')
     with tempfile.TemporaryDirectory() as tmp:
         data = _sample(path, films, Path(tmp)/'films')
         sample = find_films(data, 'train')

@@ -22,7 +22,7 @@ from scipy.special import expit
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
-from .film import GEOMETRY, read_films
+from .film import GEOMETRY, film_warning, read_films
 from .model import build_model, model_stats
 from .train import read_about
 from .evaluate import OperatingPoint
@@ -136,14 +136,15 @@ def answers(self:Classifier,
     films,      # Paths of images
     bs=64,      # Films at a time
     progress=False, # Show a progress bar?
-) -> pd.DataFrame: # A row per film: file, logit of each class and strangeness (NaN where it cannot be read), why
+) -> pd.DataFrame: # A row per film: file, logit of each class and strangeness (NaN where it cannot be read), why (or a warning)
     "Read films and ask the networks; a film that cannot be read is a row with its reason"
     names, rows = [f'logit_{c}' for c in self.vocab], []
     for i in tqdm(range(0, len(films), bs), desc='films', unit_scale=bs, unit='film', leave=False, disable=not progress):
         squares = read_films(films[i:i+bs], self.size)
         good = [s for s in squares if not isinstance(s, str)]
         said = iter(np.c_[self.logits(good), self.guard.score(good) if self.guard else np.zeros(len(good))] if good else ())
-        rows += [(str(f), *[np.nan]*(len(names) + 1), s) if isinstance(s, str) else (str(f), *next(said), '') for f, s in zip(films[i:i+bs], squares)]
+        rows += [(str(f), *[np.nan]*(len(names) + 1), s) if isinstance(s, str) else (str(f), *next(said), film_warning(f))
+                 for f, s in zip(films[i:i+bs], squares)]
     return pd.DataFrame(rows, columns=['file', *names, 'strangeness', 'why']).astype(dict.fromkeys([*names, 'strangeness'], float))
 
 # %% ../nbs/08_classifier.ipynb #9a4d7eee
@@ -158,15 +159,15 @@ def decide(self:Classifier,
     probs, unread = expit(odds/self.temperature), np.isnan(odds)
     strange = (answers.strangeness > self.guard.limit).values if self.guard else np.zeros(len(answers), bool)
     call = np.where(strange | unread, 'refused', np.where(probs >= self.point.threshold, 'positive', 'negative'))
-    why = np.where(unread, answers.why, np.where(strange, _STRANGE, ''))
-    return answers.assign(probability=np.where(call == 'refused', np.nan, probs), call=call, why=why)
+    probability, why = np.where(call == 'refused', np.nan, probs), np.where(strange, _STRANGE, answers.why)
+    return answers.assign(probability=probability, call=call, why=why)
 
 @patch
 def predict(self:Classifier,
     films,      # Path of a film, or several
     bs=64,      # Films at a time
     progress=False, # Show a progress bar?
-) -> pd.DataFrame: # A row per film: file, probability (calibrated, 0 to 1), call ('positive', 'negative', 'refused'), why
+) -> pd.DataFrame: # A row per film: file, probability (calibrated, 0 to 1), call ('positive', 'negative', 'refused'), why it is refused, or a warning
     "The answer for new films; one that cannot be judged is refused, with the reason"
     films = [films] if isinstance(films, (str, Path)) else list(films)
     return self.decide(self.answers(films, bs, progress))[['file', 'probability', 'call', 'why']]

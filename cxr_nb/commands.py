@@ -95,9 +95,9 @@ def _check_out(file):
 
 def cxr_predict(
     run:str, # Folder of a run or series, or a classifier's file
-    films:str, # A film, or a folder of films
+    films:str, # A film, or a folder of films: images or DICOM files
     *,
-    out:str='answers.csv', # CSV file to write: file, probability, call, why
+    out:str='answers.csv', # CSV file to write: file, probability, call, why it is refused, or a warning
 ):
     "Answer for films; the exit status is 1 where some could not be read"
     from cxr_nb.classifier import load_classifier
@@ -107,7 +107,9 @@ def cxr_predict(
     table = clf.decide(clf.answers(find_films(films) if Path(films).is_dir() else [films], progress=True))
     table[['file', 'probability', 'call', 'why']].to_csv(out, index=False)
     counts, unread = table.call.value_counts(), int(table.strangeness.isna().sum())
+    warned = int(((table.call != 'refused') & (table.why != '')).sum())
     print(', '.join(f'{counts.get(c, 0)} {c}' for c in ('positive', 'negative', 'refused')) + f': {out}')
+    if warned: print(f'{warned} of these answers come with a warning; the column why has it.')
     if unread: raise ValueError(f'{unread} of {len(table)} files could not be read; the column why says for what reason.')
 
 # %% ../nbs/98_commands.ipynb #7fc4aaa7

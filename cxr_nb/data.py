@@ -8,7 +8,7 @@ __all__ = ['find_data', 'kaggle_data', 'find_films', 'count_films', 'findings', 
            'walkthrough_dls', 'sample_patients']
 
 # %% ../nbs/02_data.ipynb #d1f7dbe6
-import hashlib, json, os, re, shutil
+import hashlib, hmac, json, os, re, secrets, shutil
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from torchvision.transforms.v2 import functional as V
 from fastai.vision.all import *
 from .phantom import cache_folder, phantom_data
-from .film import GEOMETRY, read_film, read_films
+from .film import DICOM_SUFFIXES, GEOMETRY, is_dicom, read_film, read_films, read_grey, read_tags
 
 # %% ../nbs/02_data.ipynb #ae2cee0c
 def find_data(
@@ -47,10 +47,13 @@ def kaggle_data() -> Path: # The folder that holds `train`, in the client's own 
 def find_films(
     path,  # Data set or split folder
     split=None, # Split to look in, such as 'train'; default: everything below `path`
-) -> L:    # Paths of the images, sorted
+) -> L:    # Paths of the images and DICOM files, sorted
     "All films of a split; raises `ValueError` when there are none"
+    def is_film(f):
+        if '__MACOSX' in f.parts or f.name == 'DICOMDIR': return False # the table of contents of a disc of DICOM files
+        return f.suffix.lower() in image_extensions.union(DICOM_SUFFIXES) or is_dicom(f)
     folder = Path(path)/split if split else Path(path)
-    films = get_image_files(folder).filter(lambda f: '__MACOSX' not in f.parts).sorted() if folder.is_dir() else L()
+    films = get_files(folder).filter(is_film).sorted() if folder.is_dir() else L()
     if films: return films
     raise ValueError(f'{folder} holds no images; expected {folder}/NORMAL/*.jpeg and {folder}/PNEUMONIA/*.jpeg.')
 
@@ -120,10 +123,30 @@ def _listed(book, *stamp): # the stamp is here for the cache: a file that was ch
     if len(twice): raise ValueError(f'{book} names two patients for {twice.iloc[0]}; leave one of them.')
     return dict(table[['file', 'patient']].values)
 
+def _patient_key(): # 32 bytes
+    "The key of this user's hashes, made once and kept in `cache_folder()`"
+    file = cache_folder()/'patient.key'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix('.lock')):
+        if not file.is_file():
+            part = file.with_suffix('.part')
+            part.touch(mode=0o600) # for nobody else to read
+            part.write_bytes(secrets.token_bytes(32))
+            part.replace(file)
+        return file.read_bytes()
+
+@lru_cache(maxsize=None)
+def _hashed_patient(film, *stamp):
+    try: number = str(read_tags(film, ['PatientID']).get('PatientID') or '').strip()
+    except Exception as e: raise ValueError(f'{film} is a damaged DICOM file, or cut short; copy it again.') from e
+    if number: return 'dicom-' + hmac.digest(_patient_key(), number.encode(), 'sha256').hex()[:16]
+    raise ValueError(f'{film} has no PatientID; list all films in a file patients.csv beside the folder train, '
+                     'with the columns `file` and `patient`.')
+
 def patient_id(
     film, # Path or name of a film, such as `person12_virus_48.jpeg`
 ) -> str: # The patient, such as `person12_virus`
-    "Patient of a film, by the data set's `patients.csv`, else by its name; raises `ValueError` where neither tells"
+    "By `patients.csv`, else by the film's name, else by its PatientID (hashed); raises `ValueError` where none tells"
     film = Path(film)
     book = film.parents[2]/'patients.csv' if len(film.parents) > 2 else None
     if book and book.is_file():
@@ -131,6 +154,7 @@ def patient_id(
         if name in listed: return listed[name]
         raise ValueError(f'{book} names no patient for {name}; add it to the columns `file` and `patient`.')
     if m := _patient.match(film.name): return m[1]
+    if is_dicom(film): return _hashed_patient(*_stamp(film))
     raise ValueError(f'No patient in the file name {film.name}: it is not of the official naming; list all films '
                      'in a file patients.csv beside the folder train, with the columns `file` and `patient`.')
 
@@ -309,6 +333,7 @@ def walkthrough_dls(
     "The walkthrough's training batches: films cropped anew in each epoch; raises `ValueError` as `get_dls`"
     dls = get_dls(path, bs, size, valid_name, stats=stats, patient=patient, device=device)
     block = DataBlock((ImageBlock, CategoryBlock(vocab=dls.vocab)), get_y=parent_label,
+                      get_x=lambda f: read_grey(f).convert('RGB') if is_dicom(f) else f, # fastai opens all but DICOM
                       splitter=GrandparentSplitter(valid_name=valid_name),
                       item_tfms=RandomResizedCrop(size, min_scale=.75),
                       batch_tfms=[*aug_transforms(), Normalize.from_stats(*stats)])
