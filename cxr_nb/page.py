@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['export_onnx', 'fetch_runtime', 'write_page']
 
-# %% ../nbs/14_page.ipynb #2b65197c
+# %% ../nbs/14_page.ipynb #25a0778f
 import base64, gzip, hashlib, html, json, logging, os, re, shutil, subprocess, tarfile, tempfile
 from copy import deepcopy
 from importlib.resources import files
@@ -20,7 +20,7 @@ from .film import GEOMETRY
 from .confidence import calls, rate_interval
 from .threshold import at_temperature
 
-# %% ../nbs/14_page.ipynb #3e4d2864
+# %% ../nbs/14_page.ipynb #3b4064d1
 def _taps(n, size, box=False): # (size, n), whole numbers, about 2**22 in each row
     "PIL's weights of `n` old pixels for `size` new ones: its bilinear filter, or its box filter"
     scale = n/size
@@ -33,7 +33,7 @@ def _taps(n, size, box=False): # (size, n), whole numbers, about 2**22 in each r
         taps[i, at] = np.floor(w*(1/np.cumsum(w)[-1])*2**22 + .5) # summed one by one, as PIL does
     return taps
 
-# %% ../nbs/14_page.ipynb #bad4ae7e
+# %% ../nbs/14_page.ipynb #f59ef121
 def _slope_through(layer, x, y, slope):
     "Carry the slope of the log-odds back through a layer of a fastai head, from its output `y` to its input `x`"
     if isinstance(layer, nn.Linear): return slope@layer.weight
@@ -52,7 +52,7 @@ def _head_and_map(head, features, slope): # (logits, map (films, rows, columns))
     for layer, x, y in reversed(list(zip(head, xs, xs[1:]))): s = _slope_through(layer, x, y, s)
     return xs[-1], (s*features).sum(1)
 
-# %% ../nbs/14_page.ipynb #5bb0670e
+# %% ../nbs/14_page.ipynb #4b54c892
 class _Graph(nn.Module):
     "A classifier from grey squares (films, size, size), uint8, to logits, probability, strangeness and map"
     def __init__(self, clf):
@@ -91,7 +91,7 @@ class _Graph(nn.Module):
         off = tiny - self.guard_mean
         return tiny@self.guard_weights + (off - off@self.guard_parts.T@self.guard_parts).square().mean(1)
 
-# %% ../nbs/14_page.ipynb #cf2ec75f
+# %% ../nbs/14_page.ipynb #2d11b17b
 def _measured(p, point): # films, patients, and [value, low, high] of both rates
     "Sensitivity and specificity at the operating point"
     found, cleared = calls(p, point)
@@ -119,7 +119,7 @@ def _metadata(clf, preds):
     if 'valid' in preds: words['by_threshold'] = _by_threshold(preds['valid'])
     return words
 
-# %% ../nbs/14_page.ipynb #374455a7
+# %% ../nbs/14_page.ipynb #a77d4c58
 def _need(*packages):
     "Raise `ImportError` with the way out where one is not installed"
     if missing := [p for p in packages if find_spec(p) is None]:
@@ -159,7 +159,7 @@ def export_onnx(
     part.replace(file)
     return file
 
-# %% ../nbs/14_page.ipynb #44f81c53
+# %% ../nbs/14_page.ipynb #116aef25
 _RUNTIME = 'onnxruntime-web@1.30.0'
 _PARTS = { # of its package, with their SHA-256: the plain WebAssembly build, which is half as large as the others
     'ort.wasm.bundle.min.mjs': '11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90',
@@ -208,7 +208,7 @@ def _check_parts(found, source):
             raise ValueError(f'{name} in {source} is not that of {_RUNTIME}: its SHA-256 differs; remove it and fetch it again.')
     return found
 
-# %% ../nbs/14_page.ipynb #5a17ebe8
+# %% ../nbs/14_page.ipynb #d163b687
 def _hash(content): return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 def _policy(scripts, style):

@@ -59,7 +59,9 @@ function to8Bits(pixels) { // `to_8_bits` of cxr_nb.film
   let high = 0;
   for (const v of pixels) if (v > high) high = v;
   const most = 2**[8, 10, 12, 14, 16].find(bits => high < 2**bits) - 1, half = Math.floor(most/2);
-  return Uint8Array.from(pixels, v => Math.floor((v*255 + half)/most));
+  const level = Uint8Array.from({length: high + 1}, (_, v) => Math.floor((v*255 + half)/most)), out = new Uint8Array(pixels.length);
+  for (let i = 0; i < out.length; i++) out[i] = level[pixels[i]];
+  return out;
 }
 
 // A PNG decoder of our own: a browser's canvas has 8 bits, manages colours and multiplies by alpha

@@ -1,7 +1,9 @@
 // The page: unpack the network, ask it about each film, show what it says.
 
+for (const way of ['RTCPeerConnection', 'webkitRTCPeerConnection']) delete globalThis[way]; // no browser's policy shuts this door yet
+
 const $ = id => document.getElementById(id), words = JSON.parse($('words').textContent), title = document.querySelector('h1').textContent;
-const films = []; // {file, row, why, or strangeness, probability, map, ms}
+const films = []; // {file, row, ms, and why, or strangeness, probability and map}
 let session, shown, strength = .5, threshold = words.threshold;
 
 const percent = v => `${(100*v).toFixed(v > 0 && v < 1 ? 1 : 0)} %`;
@@ -87,7 +89,7 @@ function showAnswer() {
   $('name').textContent = f.file.name;
   Object.assign($('answer').dataset, {call, probability: f.why ? '' : f.probability});
   $('guard').className = f.why ? 'refused' : '';
-  $('guard').textContent = f.why ? `Refused: this film ${f.why}.` : words.guard_limit === null ? 'Nobody looked: this classifier has no guard and answers for anything.' : 'Yes, so it is judged.';
+  $('guard').textContent = f.why ? `Refused: it ${f.why}.` : words.guard_limit === null ? 'Nobody looked: this classifier has no guard and answers for anything.' : 'Yes, so it is judged.';
   $('judged').hidden = $('legend').hidden = Boolean(f.why);
   $('film').hidden = !film;
   if (!f.why) {
@@ -106,7 +108,7 @@ function showAnswer() {
 }
 
 async function show(entry) {
-  const film = await readFilm(entry.file).catch(() => null);
+  const film = entry.film ?? await readFilm(entry.file).catch(() => null);
   shown = {entry, film};
   showAnswer();
 }
@@ -143,7 +145,8 @@ function count() {
 async function answer(file) {
   const begun = performance.now(), f = {file};
   try {
-    Object.assign(f, await ask(squeeze(await readFilm(file), words.size)));
+    f.film = await readFilm(file);
+    Object.assign(f, await ask(squeeze(f.film, words.size)));
     if (isStrange(f)) f.why = STRANGE;
   } catch (e) {
     f.why = e instanceof Unfit ? e.message : `cannot be read (${e.message}); copy it again, or save it as JPEG or PNG`;
@@ -162,9 +165,10 @@ function take(list) {
       const f = await answer(file);
       films.push(f); addRow(f); count();
       if (i === 0) await show(f);
+      delete f.film; // it is read again when its row is clicked
       await new Promise(next => setTimeout(next)); // let the page breathe
     }
-    tell(chosen.length ? `Done: ${chosen.length} film${chosen.length > 1 ? 's' : ''}.` : 'Nothing was chosen.');
+    tell(chosen.length === 1 ? `Done: ${chosen[0].name}, ${callOf(films.at(-1))}.` : `Done: ${chosen.length} films.`);
   });
 }
 
