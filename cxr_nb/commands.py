@@ -93,19 +93,35 @@ def _check_out(file):
     folder = Path(file).parent
     if not folder.is_dir(): raise FileNotFoundError(f'{folder} is no folder; name a file in one that exists as --out.')
 
+def _write_maps(clf, table, folder):
+    "A picture for every film with a call; the number in its name is the row of the answers, counted from 1"
+    import matplotlib.pyplot as plt
+    from tqdm import tqdm
+    from cxr_nb.explain import explain, plot_explanation
+    called = table[table.call != 'refused']
+    for row in tqdm(called.itertuples(), total=len(called), desc='maps', unit='film', leave=False):
+        fig = plot_explanation(explain(clf, row.file)).figure
+        fig.savefig(folder/f'{row.Index + 1:05d}-{Path(row.file).stem}.png', dpi=100)
+        plt.close(fig)
+
 def cxr_predict(
     run:str, # Folder of a run or series, or a classifier's file
     films:str, # A film, or a folder of films: images or DICOM files
     *,
     out:str='answers.csv', # CSV file to write: file, probability, call, why it is refused, or a warning
+    maps:str=None, # New folder for pictures of where the classifier found evidence, a PNG for each film with a call
 ):
     "Answer for films; the exit status is 1 where some could not be read"
     from cxr_nb.classifier import load_classifier
     from cxr_nb.data import find_films
     _check_out(out)
     clf = load_classifier(run)
+    if maps:
+        try: Path(maps).mkdir(parents=True)
+        except FileExistsError: raise FileExistsError(f'{maps} exists already; name a new folder as --maps.') from None
     table = clf.decide(clf.answers(find_films(films) if Path(films).is_dir() else [films], progress=True))
     table[['file', 'probability', 'call', 'why']].to_csv(out, index=False)
+    if maps: _write_maps(clf, table.reset_index(drop=True), Path(maps))
     counts, unread = table.call.value_counts(), int(table.strangeness.isna().sum())
     warned = int(((table.call != 'refused') & (table.why != '')).sum())
     print(', '.join(f'{counts.get(c, 0)} {c}' for c in ('positive', 'negative', 'refused')) + f': {out}')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MU', 'KINDS', 'STRENGTH', 'LOBES', 'Patient', 'make_patient', 'Scanner', 'film_image', 'lesion_mask',
-           'write_phantoms', 'cache_folder', 'phantom_data']
+           'write_phantoms', 'cache_folder', 'phantom_data', 'lesion_masks']
 
 # %% ../nbs/90_phantom.ipynb #959bdbca
 import hashlib, inspect, json, math, os, shutil
@@ -503,6 +503,11 @@ def _plan(sizes, films_per_patient, copies, seed): # `_Planned` files
             plan += _plan_class(split, viral, n, 0 if val else round(copies*n), films_per_patient, count, seed)
     return plan
 
+def _data_plan(n_train, n_test, train_prior, test_prior, val_films, films_per_patient, copies, seed): # `_Planned` files
+    "Every file that `write_phantoms` makes of these options"
+    totals = ('train', n_train, train_prior), ('val', val_films, .5), ('test', n_test, test_prior)
+    return _plan([(s, n - round(n*prior), round(n*prior)) for s, n, prior in totals], films_per_patient, copies, seed)
+
 # %% ../nbs/90_phantom.ipynb #35ac17a7
 def _write_film(one, path, scanner, markers, lesions, size):
     "Take one film and save it under its names"
@@ -544,9 +549,8 @@ def write_phantoms(
                    test_prior=(test_prior, .01, .99), val_films=(val_films, 2, inf),
                    films_per_patient=(films_per_patient, 1, 10), scanner_shift=(scanner_shift, 0, 1),
                    copies=(copies, 0, .5), markers=(markers, 0, 1), size=(size, 32, inf), seed=(seed, 0, inf))
-    totals = ('train', n_train, train_prior), ('val', val_films, .5), ('test', n_test, test_prior)
-    plan = _plan([(s, n - round(n*prior), round(n*prior)) for s, n, prior in totals], films_per_patient, copies, seed)
-    for split, *_ in totals:
+    plan = _data_plan(n_train, n_test, train_prior, test_prior, val_films, films_per_patient, copies, seed)
+    for split in ('train', 'val', 'test'):
         for finding in ('NORMAL', 'PNEUMONIA'): (path/split/finding).mkdir(parents=True, exist_ok=True)
     scanners = dict(train=Scanner(), val=Scanner(), test=Scanner().shift(scanner_shift))
     jobs = (delayed(_write_film)(one, path, scanners[one.split], markers, lesions, size) for one in plan)
@@ -579,3 +583,21 @@ def phantom_data(
             shutil.rmtree(part, ignore_errors=True) # of a process that was killed
             os.replace(write_phantoms(part, **options), path)
     return path
+
+# %% ../nbs/90_phantom.ipynb #4e85fa5a
+@delegates(write_phantoms)
+def lesion_masks(
+    files,    # Films of `phantom_data`, paths or names
+    **kwargs, # The options that the data set was made with
+) -> list:    # For each film, True where the lesion attenuates, of the film's shape, bool; all False for a normal
+    "The lesion masks of films of a data set; raises `ValueError` for a file that these options do not make"
+    bound = inspect.signature(write_phantoms).bind('', **kwargs)
+    bound.apply_defaults()
+    options = bound.arguments
+    plan = _data_plan(**{k: options[k] for k in inspect.signature(_data_plan).parameters})
+    made = {name: one for one in plan for name in (one.name, one.copy) if name}
+    names = [Path(f).name for f in files]
+    if unknown := [n for n in names if n not in made]:
+        raise ValueError(f'{unknown[0]} is no film of these options; give those that phantom_data was called with.')
+    patients = {n: make_patient(made[n].seed, made[n].kind, made[n].film + 1) for n in names}
+    return [lesion_mask(patients[n], made[n].film, options['size']) for n in names]
