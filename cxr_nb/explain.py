@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'attributions', 'Explanation', 'explain', 'plot_explanation', 'map_scores', 'choose_cut', 'lung_prior',
            'pooled', 'score_table', 'swap_curve', 'randomised', 'map_correlation', 'click_page', 'click_maps']
 
-# %% ../nbs/12_explain.ipynb #03721aec
+# %% ../nbs/12_explain.ipynb #81b14026
 import base64, io, json
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from .film import read_film, read_grey
 from .data import blurred
 from .confidence import log_odds, patient_weights, rate_interval
 
-# %% ../nbs/12_explain.ipynb #4585adb8
+# %% ../nbs/12_explain.ipynb #e13c9e3d
 def _layer(net, stride):
     "The last part of a body whose map has a cell per `stride` pixels; None: the last part of all"
     if stride is None: return net[0]
@@ -34,7 +34,7 @@ def _layer(net, stride):
     if len(names) != 1: raise ValueError(f'This network has no single map with a cell per {stride} pixels; take another method.')
     return net[0].model.get_submodule(names[0])
 
-# %% ../nbs/12_explain.ipynb #ba0c97f5
+# %% ../nbs/12_explain.ipynb #2dfbaa5f
 def _gradcam(odds, net, x, stride): return ca.LayerGradCam(odds, _layer(net, stride)).attribute(x)
 def _hirescam(odds, net, x, stride):
     return ca.LayerGradientXActivation(odds, _layer(net, stride)).attribute(x).sum(1, keepdim=True)
@@ -49,7 +49,7 @@ def _shifted(odds, net, x, stride):
         total = total + back[:, :, 2*s-down:2*s-down+n, 2*s-right:2*s-right+n]
     return total/9
 
-# %% ../nbs/12_explain.ipynb #7a2be6b4
+# %% ../nbs/12_explain.ipynb #a15c0437
 def _faint(x): return blurred(x, 16.) # in which no lesion can be seen
 def _gradient(odds, net, x, _): return ca.Saliency(odds).attribute(x).sum(1, keepdim=True)
 def _integrated(odds, net, x, _):
@@ -96,7 +96,7 @@ def attributions(
         done.append(torch.stack(views).mean(0)[:, 0].float().cpu().numpy())
     return np.concatenate(done)
 
-# %% ../nbs/12_explain.ipynb #ae8cee0e
+# %% ../nbs/12_explain.ipynb #8937315c
 def _to_film(
     maps,  # Maps on any grid (films, rows, columns)
     shape, # Height and width of the film, pixels
@@ -144,7 +144,7 @@ def plot_explanation(
     ax.axis('off'); ax.set_title(f'P({e.positive}) = {e.probability:.2f}', fontsize=10)
     return ax
 
-# %% ../nbs/12_explain.ipynb #0dec0b64
+# %% ../nbs/12_explain.ipynb #c9402133
 def _otsu(values, bins=256):
     "The level that leaves two groups with means as far apart as possible (Otsu 1979)"
     count, edge = np.histogram(values, bins)
@@ -188,7 +188,7 @@ def choose_cut(
     large = [_to_film(m[None], mask.shape)[0] for m, mask in zip(maps, masks)]
     return float(cuts[np.argmax([np.mean([_iou(m >= c*m.max(), k) for m, k in zip(large, masks)]) for c in cuts])])
 
-# %% ../nbs/12_explain.ipynb #764db479
+# %% ../nbs/12_explain.ipynb #46517e0a
 def lung_prior(
     squares, # Squares of training films (films, size, size), uint8
 ) -> np.ndarray: # (size, size), 1 in the lungs of the average film, else 0
@@ -206,7 +206,7 @@ def pooled(
     "The truth on a coarse grid: no map of that grid can be expected to be better"
     return np.stack([F.adaptive_avg_pool2d(torch.tensor(m[None, None], dtype=torch.float32), cells)[0, 0].numpy() for m in masks])
 
-# %% ../nbs/12_explain.ipynb #0f9d146f
+# %% ../nbs/12_explain.ipynb #baf948ee
 def score_table(
     scores,   # A row per film, a column per measure, as from `map_scores`
     patients, # Patient of each film (films,)
@@ -218,7 +218,7 @@ def score_table(
     if 'hit' in rows: rows['hit'] = rate_interval(scores.hit.values, patients)
     return pd.DataFrame(rows, index=['value', 'low', 'high']).T
 
-# %% ../nbs/12_explain.ipynb #510d4fce
+# %% ../nbs/12_explain.ipynb #26698eb4
 def swap_curve(
     clf,   # A `Classifier`
     square, # What `read_film` gives of a film (size, size), uint8
@@ -234,7 +234,7 @@ def swap_curve(
         step[first] = other.ravel()[first]
     return expit(log_odds(clf.logits(steps.reshape(-1, *square.shape)), clf.vocab, clf.positive)/clf.temperature)
 
-# %% ../nbs/12_explain.ipynb #a726b053
+# %% ../nbs/12_explain.ipynb #728e40d1
 def randomised(
     clf,   # A `Classifier`
     share, # Share of the layers that forget what they have learnt, counted from the answer, above 0 and at most 1
@@ -260,7 +260,7 @@ def map_correlation(
     size = np.sqrt((u**2).sum(1)*(v**2).sum(1))
     return np.divide((u*v).sum(1), size, out=np.zeros(len(u)), where=size > 0)
 
-# %% ../nbs/12_explain.ipynb #9a77f9ed
+# %% ../nbs/12_explain.ipynb #839ca6d0
 _PAGE = """<div id="{id}"><p>Film 1 of {n}: click on the lesion.</p>
 <img alt="A chest film; click on the lesion" style="cursor:crosshair;width:420px;height:auto" draggable="false">
 <textarea readonly hidden rows="4" style="width:420px"></textarea></div>
