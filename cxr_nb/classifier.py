@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 from .film import GEOMETRY, film_warning, read_films
 from .model import build_model, model_stats
-from .train import read_about
+from .train import read_about, whole_file
 from .evaluate import OperatingPoint
 from .confidence import Predictions, log_odds
 from .threshold import at_temperature, check_share, choose_point, fit_temperature
@@ -195,15 +195,13 @@ def save(self:Classifier,
     file, # File to write, `.safetensors`; replaced in one step
 ) -> Path: # `file`
     "Write all of it into one file; nothing is pickled"
-    file, part = Path(file), Path(f'{file}.part')
     words = {k: getattr(self, k) for k in _WORDS} | dict(geometry=GEOMETRY, members=len(self.members), point=asdict(self.point))
     tensors = {f'{i}.{k}': v.detach().cpu().contiguous() for i, m in enumerate(self.members) for k, v in m.state_dict().items()}
     if self.guard:
         words['limit'] = self.guard.limit
         tensors |= {f'guard.{k}': torch.from_numpy(np.ascontiguousarray(getattr(self.guard, k))) for k in _GUARD}
-    save_file(tensors, part, metadata=dict(classifier=json.dumps(words)))
-    part.replace(file)
-    return file
+    with whole_file(file) as part: save_file(tensors, part, metadata=dict(classifier=json.dumps(words)))
+    return Path(file)
 
 def load_classifier(
     run, # Folder of a run or of a series, or a file that `Classifier.save` wrote

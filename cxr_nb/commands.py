@@ -50,12 +50,18 @@ def cxr_train(
     seeds:int=None, # Train so many times on one split and let them answer together; --out may be a series to go on with
     positive:str=None, # The class looked for; default: the one that is not called normal
     sensitivity:float=.97, # Wanted on validation, above 0 and at most 1
-    out:str=None, # New folder of the run; default: runs/<time>-<recipe>
+    out:str=None, # Folder of the run, new or to go on with; default: runs/<time>-<recipe>
+    resume:str=None, # Folder of a run or series that was stopped: go on as it was begun
     **settings, # Fields of `Recipe`
 ):
     "Train on a folder of chest X-rays, or on the embedded phantoms, and report on the test"
-    from cxr_nb.run import train_run, train_seeds
-    r = replace(RECIPES[recipe], **{k: v for k, v in settings.items() if v is not None})
+    from cxr_nb.run import resume_run, train_run, train_seeds
+    settings = {k: v for k, v in settings.items() if v is not None}
+    if resume:
+        if settings or seeds or positive or out or (recipe, sensitivity) != ('default', .97):
+            raise ValueError('--resume goes on with the settings that the run was begun with; leave out the others.')
+        return _print_report(resume_run(resume, path))
+    r = replace(RECIPES[recipe], **settings)
     print(f'{r.name}: {r.arch}, {r.size} px, {r.epochs} epochs')
     if seeds is None: folder = train_run(path, r, out, positive, sensitivity)
     else: folder = train_seeds(path, r, seeds, out, positive, sensitivity)
@@ -70,10 +76,11 @@ def main():
     import matplotlib
     matplotlib.use('agg') # a terminal has no window
     warnings.filterwarnings('ignore', '.*torch.jit.script', FutureWarning) # comes with an import below
+    more = lambda e: ' '.join(getattr(e, '__notes__', [])[-1:]) # how to go on
     try: command(**words)
-    except (ValueError, OSError, ImportError) as e: sys.exit(f'{name}: {e}')
+    except (ValueError, OSError, ImportError) as e: sys.exit(f'{name}: {e} {more(e)}'.rstrip())
     except KeyboardInterrupt as e:
-        print(f"\nInterrupted{f'; {e}' if str(e) else ''}.", file=sys.stderr)
+        print(f'\nInterrupted. {more(e)}'.rstrip(), file=sys.stderr)
         sys.exit(130)
 
 # %% ../nbs/98_commands.ipynb #40e85bea
@@ -114,13 +121,14 @@ def cxr_predict(
     "Answer for films; the exit status is 1 where some could not be read"
     from cxr_nb.classifier import load_classifier
     from cxr_nb.data import find_films
+    from cxr_nb.train import whole_file
     _check_out(out)
     clf = load_classifier(run)
     if maps:
         try: Path(maps).mkdir(parents=True)
         except FileExistsError: raise FileExistsError(f'{maps} exists already; name a new folder as --maps.') from None
     table = clf.decide(clf.answers(find_films(films) if Path(films).is_dir() else [films], progress=True))
-    table[['file', 'probability', 'call', 'why']].to_csv(out, index=False)
+    with whole_file(out) as part: table[['file', 'probability', 'call', 'why']].to_csv(part, index=False)
     if maps: _write_maps(clf, table.reset_index(drop=True), Path(maps))
     counts, unread = table.call.value_counts(), int(table.strangeness.isna().sum())
     warned = int(((table.call != 'refused') & (table.why != '')).sum())

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['CARD', 'recipe_dls', 'recipe_learner', 'fit_recipe', 'fingerprint', 'environment', 'data_card', 'new_folder',
-           'read_record', 'report_run', 'model_card', 'train_run', 'read_results', 'add_result', 'train_seeds']
+           'read_record', 'report_run', 'model_card', 'train_run', 'read_results', 'add_result', 'train_seeds',
+           'resume_run']
 
 # %% ../nbs/09_run.ipynb #54242626
-import hashlib, json, os, platform, shutil, time, uuid
+import hashlib, json, os, platform, shutil, time, uuid, warnings
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -24,7 +25,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from .data import (PatientSplitter, check_leak, film_tfms, find_data, find_films, findings, get_dls, grey_copies, patient_id,
                          positive_class, walkthrough_dls)
 from .model import build_model, model_stats
-from .train import SaveBest, fast_step, get_learner, keep_memory
+from .train import KeepState, SaveBest, fast_step, get_learner, keep_memory, whole_file
 from .evaluate import OperatingPoint
 from .confidence import calls, film_kind, metrics_table, plot_curves, plot_subgroups, read_predictions, subgroups
 from .threshold import at_temperature, calibration_table, check_share, choice_interval, plot_reliability
@@ -114,6 +115,8 @@ def new_folder(
         except FileExistsError:
             what = f'{out} exists already; name a new folder as --out, so that nothing earlier is lost.'
             if out: raise FileExistsError(what) from None
+        except OSError as e:
+            raise OSError(f'{folder} cannot be made ({e.strerror}); name a folder that can be written as --out.') from e
         else: break
     try: yield folder
     except BaseException:
@@ -123,9 +126,7 @@ def new_folder(
 # %% ../nbs/09_run.ipynb #510057ee
 def _write_json(file, what):
     "In one step, so that a crash leaves the old file or the new one"
-    part = Path(f'{file}.part')
-    part.write_text(json.dumps(what, indent=1, allow_nan=False) + '\n', encoding='utf-8')
-    part.replace(file)
+    with whole_file(file) as part: part.write_text(json.dumps(what, indent=1, allow_nan=False) + '\n', encoding='utf-8')
 
 def read_record(
     folder, # Folder of a finished run or series
@@ -310,6 +311,52 @@ def _check_side(name, films, positive):
         what = f'{n} patients' if n < 10 else f'{"only" if True in classes else "no"} films of {positive}'
         raise ValueError(f'{name} has {what}; a report needs 10 patients and both answers there, so bring more films.')
 
+# %% ../nbs/09_run.ipynb #fb9dbcd7
+def _check_left(out, begun):
+    "Can what lies in a folder be gone on with? Raises `FileExistsError`, or `ValueError` for something else; warns"
+    left, file = {f.name for f in out.iterdir()} - {'run.lock'}, out/'run.json'
+    if not file.is_file():
+        series = begun['seeds'] and any(f.startswith('seed-') for f in left)
+        what = f'{out} exists already; name a new folder as --out, so that nothing earlier is lost.'
+        if left and not series: raise FileExistsError(what)
+        return
+    was = json.loads(file.read_text(encoding='utf-8'))
+    if was['fingerprint'] != begun['fingerprint']:
+        raise ValueError(f"{out} was begun with other films than lie in {begun['path']} now; put those back, or name another --out.")
+    same = lambda b: (b['recipe'], b['seeds'] is None)
+    if same(was) != same(begun):
+        raise ValueError(f'{out} holds an unfinished run of another recipe; name another --out, '
+                         f'or go on as it was begun: cxr_train --resume {out}')
+    pairs = [(k, was[part].get(k), v) for part in ('versions', 'machine') for k, v in begun[part].items()]
+    if said := ', '.join(f'{k} {old} before and {new} now' for k, old, new in pairs if old != new):
+        warnings.warn(f'{out} goes on elsewhere than it was begun ({said}): '
+                      'the weights may differ from those of a run that was never stopped.')
+
+@contextmanager
+def _alone(folder):
+    "Let no other process train in a folder meanwhile"
+    file = folder/'run.lock'
+    try: lock = FileLock(file, timeout=0).acquire()
+    except Timeout:
+        raise ValueError(f'{folder} is being trained by another process; wait for it, or name another --out.') from None
+    with lock:
+        try: yield
+        finally:
+            with suppress(OSError): file.unlink() # Windows does it on release
+
+@contextmanager
+def _run_folder(out, name, begun):
+    "The folder of a run or series, new or to go on with; `run.json` in it says what was begun, until it is finished"
+    there = out and Path(out).is_dir()
+    with nullcontext(Path(out)) if there else new_folder(out, 'runs', name) as out, _alone(out):
+        _check_left(out, begun)
+        _write_json(out/'run.json', begun)
+        try: yield out
+        except BaseException as e:
+            if {f.name for f in out.glob('*')} <= {'run.json', 'run.lock'}: (out/'run.json').unlink(missing_ok=True)
+            else: e.add_note(f'Go on with: cxr_train --resume {out}')
+            raise
+
 # %% ../nbs/09_run.ipynb #08d3a384
 def _label(table, films):
     "Whom and what each film of a table of answers shows, before the answers"
@@ -329,21 +376,27 @@ def _epoch_seconds(history):
     "Seconds of each epoch, from fastai's column of minutes:seconds"
     return [sum(int(t)*60**i for i, t in enumerate(reversed(row.split(':')))) for row in pd.read_csv(history)['time']]
 
-def _fit(learn, recipe, out):
-    "Train; the learner ends with its best weights"
+def _fit(learn, recipe, out, data):
+    "Train, or go on with it; the learner ends with its best weights"
     keep_memory()
-    best = out/'best.safetensors'
-    try: fit_recipe(learn, recipe, [SaveBest(best, recipe=json.dumps(asdict(recipe))), CSVLogger('history.csv')])
-    except KeyboardInterrupt:
-        kept = f'the best weights so far are in {best}' if best.is_file() else 'no epoch was finished, so nothing is kept'
-        raise KeyboardInterrupt(kept) from None
+    about = dict(recipe=json.dumps(asdict(recipe)))
+    keep = KeepState(out/'state.safetensors', data=data, **about)
+    cbs = [SaveBest(out/'best.safetensors', **about), CSVLogger('history.csv')]
+    try:
+        with learn.added_cbs(keep): fit_recipe(learn, recipe, cbs)
+    except OSError as e: raise OSError(str(e).rpartition('\n\t')[2]) from e # without fastai's word on which callback it was
     _plot_loss(learn.recorder, out/'loss.png')
     losses = [v[1] for v in learn.recorder.values]
-    return dict(seconds_per_epoch=_epoch_seconds(out/'history.csv'), best_epoch=int(np.nanargmin(losses)))
+    states = dict(written=keep.writes, seconds=round(keep.writing, 2))
+    told = dict(seconds_per_epoch=_epoch_seconds(out/'history.csv'), best_epoch=int(np.nanargmin(losses)),
+                states=states, resumed=keep.resumed)
+    return told, keep.spent
 
 def _finish(clf, record, path, sides, out, sensitivity, start):
     "Answers, classifier and report of a run or a series"
     said = {s: _label(clf.answers(list(sides[s]), progress=True), sides[s]) for s in ('valid', 'test')}
+    if unread := [why for table in said.values() for why in table.why if why]:
+        raise ValueError(f'{len(unread)} films can no longer be read: {unread[0]} Put them back as they were.')
     pd.concat(said, names=['split']).droplevel(1).to_csv(out/'predictions.csv')
     counts = {s: len(films) for s, films in sides.items()}
     data = dict(name=path.name, fingerprint=fingerprint(path), **counts, card=data_card(path))
@@ -357,27 +410,30 @@ def _finish(clf, record, path, sides, out, sensitivity, start):
 def train_run(
     path=None,   # Data set, as for `find_data`; default: `CXR_DATA`, else the phantoms
     recipe=RECIPES['default'], # Settings of the run
-    out=None,    # New folder of the run; default: `runs/<time>-<recipe>`
+    out=None,    # Folder of the run, new or to go on with; default: `runs/<time>-<recipe>`
     positive=None, # The class looked for; default: the one that is not called normal
     sensitivity=.97, # At least this much is wanted on validation, above 0 and at most 1
 ) -> Path:       # The run's folder
     "Train by a recipe and report on the test, once; raises before training what is wrong with data, weights or `out`"
     start, path, env = time.time(), find_data(path), environment()
     positive = _check(path, recipe, positive, sensitivity)
-    with new_folder(out, 'runs', recipe.name) as out:
+    begun = dict(path=str(path.absolute()), recipe=asdict(recipe), seeds=None, positive=positive, sensitivity=sensitivity,
+                 fingerprint=fingerprint(path), **env)
+    with _run_folder(out, recipe.name, begun) as out:
         set_seed(recipe.seed, reproducible=True) # the training loader takes the seed of its order when it is made
         dls = recipe_dls(path, recipe)
         sides = dict(train=dls.train_ds.items, valid=dls.valid_ds.items, test=find_films(path, 'test'))
         for name in ('valid', 'test'): _check_side(name, sides[name], positive)
-        learn = recipe_learner(dls, recipe, out)
-        told = _fit(learn, recipe, out)
         films = find_films(path, 'train') + (find_films(path, recipe.valid_name) if recipe.valid_name else [])
         square = dict(zip(films, grey_copies(films, recipe.size)))
         guard = fit_guard(*[np.stack([square[f] for f in sides[s]]) for s in ('train', 'valid')])
+        learn = recipe_learner(dls, recipe, out)
+        told, spent = _fit(learn, recipe, out, begun['fingerprint'])
         stats, record = model_stats(recipe.arch), dict(recipe=asdict(recipe), seeds=[recipe.seed], **told, **env)
         clf = Classifier([learn.model], recipe.arch, recipe.size, stats, list(dls.vocab), positive, recipe.mirror, guard)
-        _finish(clf, record, path, sides, out, sensitivity, start)
-        (out/'best.safetensors').unlink() # the classifier's file holds the same weights
+        _finish(clf, record, path, sides, out, sensitivity, start - spent)
+        # nothing is left to go on with, and the classifier's file holds the weights
+        for name in ('run.json', 'state.safetensors', 'best.safetensors'): (out/name).unlink(missing_ok=True)
     return out
 
 # %% ../nbs/09_run.ipynb #80d3acf2
@@ -420,7 +476,7 @@ def add_result(
 # %% ../nbs/09_run.ipynb #e0a2c4c2
 def _is_done(folder, path, recipe):
     "Can the run of a series be kept? Raises `ValueError` for a run of another recipe or other data"
-    if not (folder/'metrics.json').is_file(): return False
+    if (folder/'run.json').is_file() or not (folder/'metrics.json').is_file(): return False
     was = read_record(folder)
     if (was['recipe'], was['data']['fingerprint']) != (asdict(recipe), fingerprint(path)):
         raise ValueError(f'{folder} holds a run of another recipe or other data; name another --out, '
@@ -437,31 +493,43 @@ def train_seeds(
 ) -> Path:     # The folder of the series: a run whose classifier asks all seeds, with a folder for each
     "Train several seeds on one split, and let them answer together; raises `ValueError` for a folder of something else"
     if n < 2: raise ValueError(f'{n} seeds; take 2 or more for a series.')
-    start, path, env = time.time(), find_data(path), environment()
+    path, env = find_data(path), environment()
     positive = _check(path, recipe, positive, sensitivity)
     recipes = [replace(recipe, seed=recipe.seed + i) for i in range(n)]
-    with nullcontext(Path(out)) if out else new_folder(None, 'runs', recipe.name) as out:
-        if out.exists() and (out.is_file() or any(out.iterdir())) and not list(out.glob('seed-*')):
-            raise FileExistsError(f'{out} exists and is no series of runs; name a new folder as --out.')
-        out.mkdir(parents=True, exist_ok=True)
+    begun = dict(path=str(path.absolute()), recipe=asdict(recipe), seeds=n, positive=positive, sensitivity=sensitivity,
+                 fingerprint=fingerprint(path), **env)
+    with _run_folder(out, recipe.name, begun) as out:
         folders = [out/f'seed-{r.seed}' for r in recipes]
-        try: lock = FileLock(out/'series.lock', timeout=0).acquire()
-        except Timeout:
-            raise ValueError(f'{out} is being trained by another process; wait for it, or name another --out.') from None
-        with lock:
-            done = [_is_done(f, path, r) for f, r in zip(folders, recipes)] # refuses before anything is removed
-            for f, r, d in zip(folders, recipes, done):
-                if d: continue
-                shutil.rmtree(f, ignore_errors=True) # what a stopped run left
-                train_run(path, r, f, positive, sensitivity)
-            _join(folders, recipe, path, out, positive, sensitivity, env, start)
+        done = [_is_done(f, path, r) for f, r in zip(folders, recipes)] # refuses before anything is trained
+        for f, r, d in zip(folders, recipes, done):
+            if not d: train_run(path, r, f, positive, sensitivity)
+        _join(folders, recipe, path, out, positive, sensitivity, env)
+        (out/'run.json').unlink()
     return out
 
-def _join(folders, recipe, path, out, positive, sensitivity, env, start):
+def _join(folders, recipe, path, out, positive, sensitivity, env):
     "All members of a series in one classifier"
+    start = time.time()
     singles, records, dls = [load_classifier(f) for f in folders], [read_record(f) for f in folders], recipe_dls(path, recipe)
     clf = replace(singles[0], members=[c.members[0] for c in singles], positive=positive)
     sides = dict(train=dls.train_ds.items, valid=dls.valid_ds.items, test=find_films(path, 'test'))
     seeds, ids = [r['recipe']['seed'] for r in records], [r['id'] for r in records]
-    _finish(clf, dict(recipe=asdict(recipe), seeds=seeds, members=ids, **env), path, sides, out, sensitivity, start)
+    _finish(clf, dict(recipe=asdict(recipe), seeds=seeds, members=ids, **env), path, sides, out, sensitivity,
+            start - sum(r['seconds'] for r in records))
     read_results(records).to_csv(out/'seeds.csv', index=False)
+
+# %% ../nbs/09_run.ipynb #05fd3d06
+def resume_run(
+    folder,    # Folder of a run or a series that was stopped
+    path=None, # Data set, where it lies elsewhere now; default: as before
+) -> Path:     # `folder`
+    "Go on as it was begun; raises `FileNotFoundError` where nothing was stopped, `ValueError` for other data or versions"
+    file = Path(folder)/'run.json'
+    if not file.is_file(): raise FileNotFoundError(f'{folder} holds no run that was stopped; there is nothing to go on with.')
+    was = json.loads(file.read_text(encoding='utf-8'))
+    try: recipe = Recipe(**was['recipe'])
+    except TypeError as e:
+        raise ValueError(f"{folder} was begun with cxr_nb {was['versions']['cxr_nb']}, whose recipes differ ({e}); "
+                         'go on with that version, or train again.') from e
+    words = dict(path=path or was['path'], recipe=recipe, out=folder, positive=was['positive'], sensitivity=was['sensitivity'])
+    return train_run(**words) if was['seeds'] is None else train_seeds(**words, n=was['seeds'])
