@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../nbs/99_all.ipynb #a0a111ab
 from . import (phantom, film, data, model, train, evaluate as _evaluate, confidence, threshold, classifier, recipe, run,
-                    audit as _audit, shift, explain as _explain, map_exam, bench as _bench, page as _page)
+                    audit as _audit, shift, explain as _explain, bench as _bench, page as _page, map_exam)
 from .phantom import *
 from .film import *
 from .data import *
@@ -22,10 +22,10 @@ from .run import *
 from .audit import *
 from .shift import *
 from .explain import *
-from .map_exam import *
 from .bench import *
 from .page import *
+from .map_exam import *
 
 _lessons = [phantom, film, data, model, train, _evaluate, confidence, threshold, classifier, recipe, run, _audit, shift, _explain,
-            map_exam, _bench, _page]
+            _bench, _page, map_exam]
 __all__ = sorted({name for lesson in _lessons for name in lesson.__all__})
