@@ -154,7 +154,7 @@ def _stored_pixels(ds):
     extra = all(map(find_spec, ('gdcm', 'openjpeg')))
     mend = 'export it uncompressed' if extra else "run: pip install 'cxr_nb[dicom]', or export it uncompressed"
     try: known = get_decoder(syntax).is_available
-    except NotImplementedError: known = False
+    except RuntimeError: known = False # pydicom does not even know its name
     if not known: raise _Unfit(f'is compressed in a way that no decoder here reads ({syntax.name}); {mend}')
     try: return ds.pixel_array
     except Exception as e:

@@ -395,7 +395,7 @@ def _fit(learn, recipe, out, data):
 def _finish(clf, record, path, sides, out, sensitivity, start):
     "Answers, classifier and report of a run or a series"
     said = {s: _label(clf.answers(list(sides[s]), progress=True), sides[s]) for s in ('valid', 'test')}
-    if unread := [why for table in said.values() for why in table.why if why]:
+    if unread := [why for table in said.values() for why in table.why[table.strangeness.isna()]]: # others may hold a warning
         raise ValueError(f'{len(unread)} films can no longer be read: {unread[0]} Put them back as they were.')
     pd.concat(said, names=['split']).droplevel(1).to_csv(out/'predictions.csv')
     counts = {s: len(films) for s, films in sides.items()}
