@@ -48,9 +48,7 @@ def squares_of(films, size): return np.stack(read_films(films, size))
 def rows_of(table, **names): return [dict(**names, measure=k, **{c: round(float(v), 4) for c, v in r.items()}) for k, r in table.iterrows()]
 
 def mean_interval(values, patients):
-    v, W = np.asarray(values, float), patient_weights(patients)
-    low, high = np.percentile(W@v/W.sum(1), [2.5, 97.5])
-    return dict(value=round(float(v.mean()), 4), low=round(float(low), 4), high=round(float(high), 4))
+    return score_table(pd.DataFrame(dict(mean=values), dtype=float), patients).loc['mean'].round(4).to_dict()
 
 def swapped(clf, squares, twins, maps):
     "Area under deletion and insertion of each film"

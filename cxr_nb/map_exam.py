@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 from scipy.special import expit
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 from .film import read_grey
 from .confidence import log_odds, patient_weights, rate_interval
@@ -133,10 +133,8 @@ def map_correlation(
     b, # Others of the same shape
 ) -> np.ndarray: # (films,), -1 to 1; 0 where a map is flat
     "Spearman's rank correlation of two maps of each film"
-    ranks = lambda m: rankdata(np.asarray(m).reshape(len(m), -1), axis=1)
-    u, v = [r - r.mean(1, keepdims=True) for r in (ranks(a), ranks(b))]
-    size = np.sqrt((u**2).sum(1)*(v**2).sum(1))
-    return np.divide((u*v).sum(1), size, out=np.zeros(len(u)), where=size > 0)
+    flat = [np.ptp(x) == 0 or np.ptp(y) == 0 for x, y in zip(a, b)]
+    return np.array([0. if f else spearmanr(np.ravel(x), np.ravel(y)).statistic for x, y, f in zip(a, b, flat)])
 
 # %% ../nbs/15_map_exam.ipynb #839ca6d0
 _PAGE = """<div id="{id}"><p>Film 1 of {n}: click on the lesion.</p>
