@@ -7,7 +7,8 @@ __all__ = []
 
 # %% ../nbs/99_all.ipynb #a0a111ab
 from . import (phantom, film, data, model, train, evaluate as _evaluate, confidence, threshold, classifier, recipe, run,
-                    audit as _audit, shift, explain as _explain, bench as _bench, page as _page, map_exam)
+                    audit as _audit, shift, explain as _explain, bench as _bench, page as _page, map_exam,
+                    scale)
 from .phantom import *
 from .film import *
 from .data import *
@@ -25,7 +26,8 @@ from .explain import *
 from .bench import *
 from .page import *
 from .map_exam import *
+from .scale import *
 
 _lessons = [phantom, film, data, model, train, _evaluate, confidence, threshold, classifier, recipe, run, _audit, shift, _explain,
-            _bench, _page, map_exam]
+            _bench, _page, map_exam, scale]
 __all__ = sorted({name for lesson in _lessons for name in lesson.__all__})

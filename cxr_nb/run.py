@@ -19,8 +19,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from fastai.vision.all import CSVLogger, default_device, set_seed
+from fastai.vision.all import CSVLogger, default_device, num_distrib, set_seed
 from filelock import FileLock, Timeout
+from joblib import Parallel, delayed
 from sklearn.metrics import ConfusionMatrixDisplay
 from .data import (PatientSplitter, check_leak, film_tfms, find_data, find_films, findings, get_dls, grey_copies, patient_id,
                          positive_class, walkthrough_dls)
@@ -81,7 +82,7 @@ def environment() -> dict: # Versions by package, and the machine
     names = 'cxr_nb fastai fastcore timm torch torchvision scikit-learn numpy pillow'.split()
     device = default_device()
     return dict(versions=dict(python=platform.python_version(), **{n: of(n) for n in names}),
-                machine=dict(system=f'{platform.system()} {platform.machine()}', cores=os.cpu_count(),
+                machine=dict(system=f'{platform.system()} {platform.machine()}', cores=os.cpu_count(), processes=max(num_distrib(), 1),
                              device=torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type))
 
 # %% ../nbs/09_run.ipynb #9667a668
@@ -376,14 +377,14 @@ def _epoch_seconds(history):
     "Seconds of each epoch, from fastai's column of minutes:seconds"
     return [sum(int(t)*60**i for i, t in enumerate(reversed(row.split(':')))) for row in pd.read_csv(history)['time']]
 
-def _fit(learn, recipe, out, data):
+def _fit(learn, recipe, out, data, fit):
     "Train, or go on with it; the learner ends with its best weights"
     keep_memory()
     about = dict(recipe=json.dumps(asdict(recipe)))
     keep = KeepState(out/'state.safetensors', data=data, **about)
     cbs = [SaveBest(out/'best.safetensors', **about), CSVLogger('history.csv')]
     try:
-        with learn.added_cbs(keep): fit_recipe(learn, recipe, cbs)
+        with learn.added_cbs(keep): fit(learn, recipe, cbs)
     except OSError as e: raise OSError(str(e).rpartition('\n\t')[2]) from e # without fastai's word on which callback it was
     _plot_loss(learn.recorder, out/'loss.png')
     losses = [v[1] for v in learn.recorder.values]
@@ -413,6 +414,7 @@ def train_run(
     out=None,    # Folder of the run, new or to go on with; default: `runs/<time>-<recipe>`
     positive=None, # The class looked for; default: the one that is not called normal
     sensitivity=.97, # At least this much is wanted on validation, above 0 and at most 1
+    fit=fit_recipe, # What trains a learner by a recipe; lesson 16 has one for several processes
 ) -> Path:       # The run's folder
     "Train by a recipe and report on the test, once; raises before training what is wrong with data, weights or `out`"
     start, path, env = time.time(), find_data(path), environment()
@@ -428,7 +430,7 @@ def train_run(
         square = dict(zip(films, grey_copies(films, recipe.size)))
         guard = fit_guard(*[np.stack([square[f] for f in sides[s]]) for s in ('train', 'valid')])
         learn = recipe_learner(dls, recipe, out)
-        told, spent = _fit(learn, recipe, out, begun['fingerprint'])
+        told, spent = _fit(learn, recipe, out, begun['fingerprint'], fit)
         stats, record = model_stats(recipe.arch), dict(recipe=asdict(recipe), seeds=[recipe.seed], **told, **env)
         clf = Classifier([learn.model], recipe.arch, recipe.size, stats, list(dls.vocab), positive, recipe.mirror, guard)
         _finish(clf, record, path, sides, out, sensitivity, start - spent)
@@ -490,6 +492,7 @@ def train_seeds(
     out=None,  # Folder of the series, new or to go on with; default: `runs/<time>-<recipe>`
     positive=None, # The class looked for; default: the one that is not called normal
     sensitivity=.97, # At least this much is wanted on validation, above 0 and at most 1
+    fit=fit_recipe, # What trains a learner by a recipe
 ) -> Path:     # The folder of the series: a run whose classifier asks all seeds, with a folder for each
     "Train several seeds on one split, and let them answer together; raises `ValueError` for a folder of something else"
     if n < 2: raise ValueError(f'{n} seeds; take 2 or more for a series.')
@@ -499,10 +502,11 @@ def train_seeds(
     begun = dict(path=str(path.absolute()), recipe=asdict(recipe), seeds=n, positive=positive, sensitivity=sensitivity,
                  fingerprint=fingerprint(path), **env)
     with _run_folder(out, recipe.name, begun) as out:
-        folders = [out/f'seed-{r.seed}' for r in recipes]
+        folders = [out.absolute()/f'seed-{r.seed}' for r in recipes]
         done = [_is_done(f, path, r) for f, r in zip(folders, recipes)] # refuses before anything is trained
-        for f, r, d in zip(folders, recipes, done):
-            if not d: train_run(path, r, f, positive, sensitivity)
+        todo = [(f, r) for f, r, d in zip(folders, recipes, done) if not d]
+        # one after the other, unless the caller has said to joblib where else
+        Parallel()(delayed(train_run)(path.absolute(), r, f, positive, sensitivity, fit) for f, r in todo)
         _join(folders, recipe, path, out, positive, sensitivity, env)
         (out/'run.json').unlink()
     return out
@@ -522,6 +526,7 @@ def _join(folders, recipe, path, out, positive, sensitivity, env):
 def resume_run(
     folder,    # Folder of a run or a series that was stopped
     path=None, # Data set, where it lies elsewhere now; default: as before
+    fit=fit_recipe, # What trains a learner by a recipe
 ) -> Path:     # `folder`
     "Go on as it was begun; raises `FileNotFoundError` where nothing was stopped, `ValueError` for other data or versions"
     file = Path(folder)/'run.json'
@@ -531,5 +536,5 @@ def resume_run(
     except TypeError as e:
         raise ValueError(f"{folder} was begun with cxr_nb {was['versions']['cxr_nb']}, whose recipes differ ({e}); "
                          'go on with that version, or train again.') from e
-    words = dict(path=path or was['path'], recipe=recipe, out=folder, positive=was['positive'], sensitivity=was['sensitivity'])
+    words = dict(path=path or was['path'], recipe=recipe, out=folder, positive=was['positive'], sensitivity=was['sensitivity'], fit=fit)
     return train_run(**words) if was['seeds'] is None else train_seeds(**words, n=was['seeds'])

@@ -128,7 +128,7 @@ class SaveBest(TrackerCallback):
         super().after_epoch()
         if self.new_best:
             shown_again = hasattr(self, 'keep_state') and self.keep_state.shows_again # then the file is there already
-            if not shown_again: save_weights(self.learn.model, self.file, epoch=str(self.epoch), **self.about)
+            if not shown_again: save_weights(get_model(self.learn.model), self.file, epoch=str(self.epoch), **self.about)
             self.wrote = True
 
     def after_fit(self):
@@ -153,6 +153,11 @@ def _set_random(words, tensors, device):
     np.random.set_state(tuple(words['numpy']))
     torch.set_rng_state(tensors['random.cpu'])
     if 'random.gpu' in tensors: torch.get_device_module(device).set_rng_state(tensors['random.gpu'])
+    if rank := rank_distrib(): set_seed(int(torch.randint(2**31, ())) + rank) # of several processes, each draws for itself
+
+def _shuffler(dl):
+    "What a loader shuffles by, also inside fastai's loader for several processes"
+    return vars(dl).get('dl', dl).rng
 
 # %% ../nbs/04_train.ipynb #ed2693fd
 class KeepState(Callback):
@@ -183,9 +188,10 @@ class KeepState(Callback):
 
     def _write(self, epoch, batch):
         "The state as of a place; a full disk is no reason to stop training, and the last good file stays"
+        if rank_distrib(): return # of several processes, the first one writes
         start, rec, state, device = time.monotonic(), self.recorder, self.opt.opt.state, self.dls.device
         randoms, tensors = _random_state(device)
-        tensors |= {f'model.{k}': v for k, v in self.model.state_dict().items()}
+        tensors |= {f'model.{k}': v for k, v in get_model(self.model).state_dict().items()}
         tensors |= {f'opt.{i}.{k}': v for i, p in enumerate(self._params()) if p in state for k, v in state[p].items()}
         tensors |= dict(losses=torch.tensor([float(l) for l in rec.losses]), smooth_loss=rec.smooth_loss.val,
                         lrs=torch.tensor(rec.lrs, dtype=torch.float64))
@@ -219,8 +225,8 @@ class KeepState(Callback):
         w, t, rec = self.words, self.tensors, self.recorder
         weights = {k.removeprefix('model.'): v for k, v in t.items() if k.startswith('model.')}
         shapes = lambda d: {k: v.shape for k, v in d.items()}
-        if w['size'] != self._size() or shapes(weights) != shapes(self.model.state_dict()): raise ValueError(another)
-        self.model.load_state_dict(weights)
+        if w['size'] != self._size() or shapes(weights) != shapes(get_model(self.model).state_dict()): raise ValueError(another)
+        get_model(self.model).load_state_dict(weights)
         for i, p in enumerate(self._params()): # moments lie in memory as their weights do: fused AdamW walks over both
             own = {k.removeprefix(f'opt.{i}.'): v for k, v in t.items() if k.startswith(f'opt.{i}.')}
             like = lambda v: torch.empty_like(p).copy_(v) if v.shape == p.shape else v.to(p.device)
@@ -228,7 +234,7 @@ class KeepState(Callback):
         rec.losses, rec.lrs, rec.smooth_loss.val = list(t['losses']), t['lrs'].tolist(), t['smooth_loss']
         self.learn.train_iter = w['train_iter']
         self.tensors = {k: v for k, v in t.items() if k.startswith('random.')} # the rest is in its place
-        _set_python(w['shuffle'], self.dls.train.rng.setstate)
+        _set_python(w['shuffle'], _shuffler(self.dls.train).setstate)
         _set_random(w['random'], t, self.dls.device)
 
     def before_epoch(self):
@@ -243,7 +249,7 @@ class KeepState(Callback):
 
     def before_train(self):
         "At the place where it was stopped, take the films that are left"
-        self.shuffle, self.batch, w, self.words = self.dl.rng.getstate(), 0, self.words, None
+        self.shuffle, self.batch, w, self.words = _shuffler(self.dl).getstate(), 0, self.words, None
         if not w: return
         self.batch, self.learn.pct_train, self.recorder.smooth_loss.count = w['batch'], w['pct_train'], w['count']
         if not self.batch: return
@@ -266,5 +272,5 @@ class KeepState(Callback):
         if self.shows_again: return
         rec = self.recorder
         self.told[-1].append([list(rec.values[-1]), time.time() - rec.start_epoch, rec.smooth_loss.count])
-        self.shuffle = self.dls.train.rng.getstate()
+        self.shuffle = _shuffler(self.dls.train).getstate()
         self._write(self.epoch + 1, 0)
