@@ -6,6 +6,8 @@ python .ci/faults.py series          the same for a series, killed five times
 python .ci/faults.py predict         SIGKILL at ten random moments of cxr_predict: the file of answers is absent, the older one, or whole
 python .ci/faults.py hindered        a full disk and a disk that cannot be written (both small real file systems, which root may mount), Ctrl-C twice,
                                      two processes on one output, files that are removed, cut short or of something else
+python .ci/faults.py others          kills while copies are made and while a model is exported; a full disk for copies, answers and exports; a clock that is
+                                     set back, copies of an older version, a worker that is killed, films that disappear while they are answered for
 python .ci/faults.py cost            the default recipe on all phantoms: which share of the time goes into writing states
 
 A training here lasts seconds, so a state is written every half second instead of every three minutes.
@@ -19,9 +21,9 @@ results = Path(__file__).parent.parent/'nbs'/'faults.json'
 ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'agg', 'PYTHONWARNINGS': 'ignore::FutureWarning', 'COLUMNS': '120'}
 QUICK = ['--size', '64', '--epochs', '2', '--sensitivity', '.9']
 
-def command(*words):
+def command(*words, **env):
     "A command of this library, in a process of its own"
-    p = subprocess.Popen([sys.executable, __file__, 'as', *map(str, words)], env=ENV, text=True,
+    p = subprocess.Popen([sys.executable, __file__, 'as', *map(str, words)], env={**ENV, **env}, text=True,
                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     os.set_blocking(p.stderr.fileno(), True)
     return p
@@ -32,6 +34,9 @@ def run_as(*words):
     import cxr_nb.run as run
     from cxr_nb.commands import main
     torch.set_num_threads(1)
+    if 'CLOCK_BACK' in os.environ: # a day, some seconds after the start
+        real, begun = time.time, time.time()
+        time.time = lambda: real() - 86400*(real() > begun + float(os.environ['CLOCK_BACK']))
     run.KeepState = partial(run.KeepState, every=.5, share=1.)
     sys.argv = list(words)
     main()
@@ -230,6 +235,103 @@ def hindered(tmp):
         'a finished run', nothing(out))
     return rows
 
+def others(tmp):
+    films, r, rows = data(tmp), random.Random(3), []
+    words = ['cxr_train', films, *QUICK, '--out']
+    finished(*words, tmp/'whole')
+    def row(fault, seen, left, lost):
+        rows.append(dict(fault=fault, saw=seen, left=left, lost=lost))
+        print(rows[-1], flush=True)
+    nothing = lambda out: 'nothing: the same weights to the bit' if same(tmp/'whole', out) else 'THE WEIGHTS DIFFER'
+    names = lambda out: ', '.join(sorted(f.name for f in out.iterdir())) if out.exists() else 'no folder'
+    empty = lambda: {'CXR_CACHE': tempfile.mkdtemp(dir=tmp)}
+
+    torn = 0
+    for i in range(5):
+        out, cache = tmp/f'copying{i}', empty()
+        p = command(*words, out, **cache)
+        while p.poll() is None and not any(Path(cache['CXR_CACHE']).rglob('*')): time.sleep(.01)
+        try: p.communicate(timeout=r.uniform(0, 1))
+        except subprocess.TimeoutExpired: p.kill(); p.communicate()
+        status, last, lines = said(command(*words, out, **cache), tmp)
+        torn += bool(status) or not same(tmp/'whole', out)
+    row('SIGKILL while copies are made, five times', 'nothing', 'what was begun', 'nothing: the same weights to the bit' if not torn else 'THE WEIGHTS DIFFER')
+
+    out, torn, lefts = tmp/'model.onnx', 0, []
+    seconds, older = finished('cxr_export', tmp/'whole', out), b'older'
+    size = out.stat().st_size
+    for i in range(10):
+        out.write_bytes(older)
+        p = command('cxr_export', tmp/'whole', out)
+        try: p.communicate(timeout=r.uniform(.5, 1.02)*seconds)
+        except subprocess.TimeoutExpired: p.kill(); p.communicate()
+        lefts.append('the older one' if out.read_bytes() == older else 'whole' if out.stat().st_size == size else 'TORN')
+    row('SIGKILL while a model is exported, ten times', 'nothing', f"{lefts.count('the older one')} times the older file, {lefts.count('whole')} times the new one"
+        + ', TORN'*('TORN' in lefts), 'nothing')
+
+    try:
+        with disk(tmp/'small', 1) as d:
+            out, cache = tmp/'nocopies', {'CXR_CACHE': str(d)}
+            status, last, _ = said(command(*words, out, **cache), d)
+            left = names(out)
+            subprocess.run(['mount', '-o', 'remount,size=50m', str(d)], check=True)
+            status, _, lines = said(command(*words, out, **cache), d)
+            row('disk full while copies are made', last, left, nothing(out) if not status else lines)
+        with disk(tmp/'tiny', 1) as d:
+            (d/'fill').write_bytes(bytes(2**20 - 8192)) # a page is left
+            status, last, _ = said(command('cxr_predict', tmp/'whole', films, '--out', d/'answers.csv'), d)
+            left = names(d)
+            (d/'fill').unlink()
+            finished('cxr_predict', tmp/'whole', films, '--out', d/'answers.csv')
+            finished('cxr_predict', tmp/'whole', films, '--out', tmp/'answers.csv')
+            row('disk full while answers are written', last, left, 'nothing: the same answers afterwards'
+                if (d/'answers.csv').read_bytes() == (tmp/'answers.csv').read_bytes() else 'THE ANSWERS DIFFER')
+        with disk(tmp/'tiny2', 1) as d:
+            status, last, _ = said(command('cxr_export', tmp/'whole', d/'model.onnx'), d)
+            row('disk full while a model is exported', last, names(d) or 'nothing', 'nothing')
+    except PermissionError as e: row('disk full', f'not tried: {e}', '', '')
+
+    out = tmp/'clock'
+    status, last, lines = said(command(*words, out, CLOCK_BACK='6'), tmp)
+    row('the clock is set back by a day during training', 'nothing' if not status else last, 'a finished run' if not status else names(out),
+        nothing(out) if not status else lines)
+
+    out, cache = tmp/'oldcache', empty()
+    finished_in = said(command(*words, tmp/'first', **cache), tmp)[0]
+    copies = [f for f in Path(cache['CXR_CACHE']).rglob('*') if f.is_file() and f.suffix == '.npy']
+    for f in copies: f.write_bytes(f.read_bytes()[:100]) # as another version, or a crash of the disk, may have left them
+    status, last, lines = said(command(*words, out, **cache), tmp)
+    row(f'{len(copies)} files of copies that are cut short', 'nothing' if not status else last, 'a finished run' if not status else names(out),
+        nothing(out) if not status else 'see what it said')
+
+    answers = tmp/'killed.csv'
+    p = command('cxr_predict', tmp/'whole', films, '--out', answers, '--workers', 2)
+    import psutil
+    victims, end = [], time.time() + 120
+    while p.poll() is None and not victims and time.time() < end:
+        if any(Path(f'{answers}.parts').glob('*-*')) or Path(f'{answers}.parts').exists():
+            victims = [c for c in psutil.Process(p.pid).children(recursive=True) if 'LokyProcess' in ' '.join(c.cmdline())]
+        time.sleep(.02)
+    if victims: victims[-1].kill()
+    status, last, lines = said(p, tmp)
+    warned = [l.partition('Warning: ')[2] for l in lines.splitlines() if 'A worker died' in l and 'Warning: ' in l]
+    row('a worker is killed, as when memory runs out', warned[0] if warned else last, 'whole answers' if answers.exists() else 'none',
+        'nothing: the same calls' if answers.exists() and calls(answers) == calls(tmp/'answers.csv') else 'THE ANSWERS DIFFER')
+
+    gone, answers = tmp/'drive', tmp/'gone.csv'
+    shutil.copytree(films, gone)
+    p = command('cxr_predict', tmp/'whole', gone, '--out', answers)
+    until(p, Path(f'{answers}.parts'))
+    time.sleep(.1)
+    shutil.rmtree(gone, ignore_errors=True)
+    status, last, _ = said(p, tmp)
+    row('the folder of films disappears while they are answered for', last, 'answers with a reason in each row' if answers.exists() else 'none', 'nothing: each such film is named')
+    return rows
+
+def calls(file):
+    import pandas as pd
+    return pd.read_csv(file).call.tolist()
+
 def cost(tmp):
     words = ['cxr_train', '--out', str(tmp/'run')]
     from cxr_nb.phantom import phantom_data
@@ -248,7 +350,7 @@ def record(part, value):
 if __name__ == '__main__':
     if sys.argv[1:2] == ['as']: run_as(*sys.argv[2:])
     else:
-        for part in sys.argv[1:] or ['train', 'series', 'predict', 'hindered']:
+        for part in sys.argv[1:] or ['train', 'series', 'predict', 'hindered', 'others']:
             tmp = Path(tempfile.mkdtemp())
             try: record(part, globals()[part](tmp))
             finally: shutil.rmtree(tmp, ignore_errors=True)

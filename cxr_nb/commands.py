@@ -52,19 +52,27 @@ def cxr_train(
     sensitivity:float=.97, # Wanted on validation, above 0 and at most 1
     out:str=None, # Folder of the run, new or to go on with; default: runs/<time>-<recipe>
     resume:str=None, # Folder of a run or series that was stopped: go on as it was begun
+    processes:int=None, # Train on so many devices, for which torchrun has started as many processes
+    workers:int=None, # Train so many seeds of a series at a time
+    cluster:str=None, # or on a cluster: dask://HOST:PORT, ray://HOST:PORT or ray://auto
     **settings, # Fields of `Recipe`
 ):
     "Train on a folder of chest X-rays, or on the embedded phantoms, and report on the test"
+    from cxr_nb import scale
     from cxr_nb.run import resume_run, train_run, train_seeds
     settings = {k: v for k, v in settings.items() if v is not None}
-    if resume:
-        if settings or seeds or positive or out or (recipe, sensitivity) != ('default', .97):
-            raise ValueError('--resume goes on with the settings that the run was begun with; leave out the others.')
-        return _print_report(resume_run(resume, path))
-    r = replace(RECIPES[recipe], **settings)
-    print(f'{r.name}: {r.arch}, {r.size} px, {r.epochs} epochs')
-    if seeds is None: folder = train_run(path, r, out, positive, sensitivity)
-    else: folder = train_seeds(path, r, seeds, out, positive, sensitivity)
+    if resume and (settings or seeds or positive or out or (recipe, sensitivity) != ('default', .97)):
+        raise ValueError('--resume goes on with the settings that the run was begun with; leave out the others.')
+    if (workers or cluster) and not (seeds or resume):
+        raise ValueError('--workers and --cluster share out the trainings of a series; add --seeds.')
+    with scale.several(processes) as process, scale.workers(workers, cluster):
+        if process: return scale.follow()
+        if resume: folder = resume_run(resume, path, scale.fit_spread)
+        else:
+            r = replace(RECIPES[recipe], **settings)
+            print(f'{r.name}: {r.arch}, {r.size} px, {r.epochs} epochs')
+            if seeds is None: folder = train_run(path, r, out, positive, sensitivity, scale.fit_spread)
+            else: folder = train_seeds(path, r, seeds, out, positive, sensitivity, scale.fit_spread)
     _print_report(folder)
 
 # %% ../nbs/98_commands.ipynb #bea6f58c
@@ -117,19 +125,21 @@ def cxr_predict(
     *,
     out:str='answers.csv', # CSV file to write: file, probability, call, why it is refused, or a warning
     maps:str=None, # New folder for pictures of where the classifier found evidence, a PNG for each film with a call
+    workers:int=None, # Processes that share out the films; default: 1
+    cluster:str=None, # or a cluster: dask://HOST:PORT, ray://HOST:PORT or ray://auto
 ):
     "Answer for films; the exit status is 1 where some could not be read"
     from cxr_nb.classifier import load_classifier
     from cxr_nb.data import find_films
-    from cxr_nb.train import whole_file
+    from cxr_nb import scale
     _check_out(out)
     clf = load_classifier(run)
     if maps:
         try: Path(maps).mkdir(parents=True)
         except FileExistsError: raise FileExistsError(f'{maps} exists already; name a new folder as --maps.') from None
-    table = clf.decide(clf.answers(find_films(films) if Path(films).is_dir() else [films], progress=True))
-    with whole_file(out) as part: table[['file', 'probability', 'call', 'why']].to_csv(part, index=False)
-    if maps: _write_maps(clf, table.reset_index(drop=True), Path(maps))
+    with scale.workers(workers, cluster):
+        table = scale.predict_to_csv(run, find_films(films) if Path(films).is_dir() else [films], out)
+    if maps: _write_maps(clf, table, Path(maps))
     counts, unread = table.call.value_counts(), int(table.strangeness.isna().sum())
     warned = int(((table.call != 'refused') & (table.why != '')).sum())
     print(', '.join(f'{counts.get(c, 0)} {c}' for c in ('positive', 'negative', 'refused')) + f': {out}')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['predict_to_csv', 'workers', 'several', 'fit_spread', 'follow']
 
-# %% ../nbs/16_scale.ipynb #44f1b0e4
+# %% ../nbs/16_scale.ipynb #7f8cbb3a
 import hashlib, os, shutil, threading, warnings
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,7 +23,7 @@ from .train import KeepState, whole_file
 from .classifier import load_classifier
 from .run import fit_recipe, recipe_dls, recipe_learner
 
-# %% ../nbs/16_scale.ipynb #3a1ebfe2
+# %% ../nbs/16_scale.ipynb #bd322295
 _loaded = {} # the classifier that this process has, by its file and content
 
 def _classifier(file, word):
@@ -68,7 +68,7 @@ def _progress(shards):
             thread.join()
             show()
 
-# %% ../nbs/16_scale.ipynb #8807c55f
+# %% ../nbs/16_scale.ipynb #1fbb1c16
 def _make_shards(shards, file, word):
     "Let joblib's workers make the shards that are missing"
     left, tries = [s for s in shards if not s.exists()], 0
@@ -91,6 +91,7 @@ def predict_to_csv(
     size=256,  # Films in a shard, 1 or more
 ) -> pd.DataFrame: # The rows of `out`, with the logits and the strangeness of each film
     "Answer for films in shards kept in `<out>.parts` until all are there; raises `ValueError` where workers keep dying"
+    if not len(films): raise ValueError('there are no films to answer for; name a folder that holds some.')
     file = Path(run)/'classifier.safetensors' if Path(run).is_dir() else Path(run)
     load_classifier(file) # what is wrong with it is said before any worker starts
     word, places = _word(file.absolute(), *_size_and_time(file)[1:]), [os.path.abspath(f) for f in films]
@@ -107,7 +108,7 @@ def predict_to_csv(
     shutil.rmtree(parts)
     return table
 
-# %% ../nbs/16_scale.ipynb #54926269
+# %% ../nbs/16_scale.ipynb #cc2a63f6
 @contextmanager
 def workers(
     n=None,       # Processes of this computer; default: this one alone
@@ -142,7 +143,7 @@ def _ray(address):
     except ConnectionError as e: raise ValueError(f'no Ray cluster answers at {address} ({e}); start one, or mend the address.') from e
     register_ray()
 
-# %% ../nbs/16_scale.ipynb #b20d4d1b
+# %% ../nbs/16_scale.ipynb #f82a794b
 @patch
 def _broadcast(self:DistributedDL, t, rank):
     "Like fastai's, on any device"
@@ -156,7 +157,7 @@ def __len__(self:DistributedDL):
     films = -(-self.dl.n//self.world_size)
     return films//self.dl.bs if self.drop_last else -(-films//self.dl.bs)
 
-# %% ../nbs/16_scale.ipynb #f7f9b5d0
+# %% ../nbs/16_scale.ipynb #7e866bb4
 _HOW = 'start them with: torchrun --nproc-per-node N --no-python cxr_train ...'
 
 @contextmanager
@@ -194,9 +195,12 @@ def fit_spread(
     cbs=(), # Callbacks for the epochs that count
 ): # Nothing
     "Train as `fit_recipe` does, with all processes; raises `ValueError` for a batch that cannot be shared out evenly"
-    n, keep = num_distrib(), getattr(learn, 'keep_state', None)
-    if recipe.bs % n: raise ValueError(f'a batch of {recipe.bs} films cannot be shared out evenly among {n} processes; take --bs {n*(recipe.bs//n + 1)}.')
-    path = learn.dls.train_ds.items[0].absolute().parents[2]
+    n = num_distrib()
+    if n < 2: return fit_recipe(learn, recipe, cbs)
+    if recipe.bs % n:
+        raise ValueError(f'a batch of {recipe.bs} films cannot be shared out evenly among {n} processes; '
+                         f'take --bs {n*(recipe.bs//n + 1)}.')
+    path, keep = learn.dls.train_ds.items[0].absolute().parents[2], getattr(learn, 'keep_state', None)
     state = keep.file.read_bytes() if keep and keep.file.exists() else None
     _tell((path, recipe, keep and keep.about, state))
     _fit_together(learn, recipe, cbs)
