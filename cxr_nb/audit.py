@@ -83,7 +83,6 @@ class Scan:
     small:np.ndarray     # Copies of 32 by 32, (films, 32, 32), greys 0 to 255
     unreadable:dict      # From the file to what is wrong with it
 
-# %% ../nbs/10_audit.ipynb #457361c8
 def scan_films(
     path=None,          # Data set, as for `find_data`; default: `CXR_DATA`, else the phantoms
     patient=patient_id, # From a film's path to its patient
@@ -133,12 +132,11 @@ def shared_patients(
     both = [(a, b, sorted(sets[a] & sets[b])) for a, b in combinations(sets, 2)]
     return pd.DataFrame([(a, b, len(ids), ids) for a, b, ids in both], columns=['split', 'other', 'patients', 'ids'])
 
-# %% ../nbs/10_audit.ipynb #c423c520
+# %% ../nbs/10_audit.ipynb #0d3af738
 def _same_bytes(films): # Groups of two files or more, each a list
     "Files that repeat another to the byte"
     return [sorted(g) for _, g in films.groupby('sha').file if len(g) > 1]
 
-# %% ../nbs/10_audit.ipynb #0d3af738
 def near_copies(
     scan,    # A `Scan`
     most=24, # Bits of 256 that may differ, 0 or more
@@ -156,7 +154,7 @@ def near_copies(
     return table.sort_values('bits', kind='stable', ignore_index=True)
 
 # %% ../nbs/10_audit.ipynb #5f891799
-_KNOW_NOTHING = 'byte_size width height aspect brightness contrast sharpness border marker marker_height'.split()
+_STATISTICS = 'byte_size width height aspect brightness contrast sharpness border marker marker_height'.split()
 
 def _ring(small):
     "Pixels of the outer four rows and columns, (films, pixels)"
@@ -178,7 +176,7 @@ def _interval(scores, f):
 def shortcut_floor(
     scan, # A `Scan`
 ) -> pd.DataFrame: # A row per feature: AUROC on train and on test, each with `_low` and `_high`, 0 to 1
-    "What can be had without medicine, with 95 % intervals by patient; raises `ValueError` for fewer than ten patients"
+    "AUROC of image statistics alone, with 95 % intervals by patient; raises `ValueError` for fewer than ten patients"
     f = scan.films
     y, groups = f.positive.to_numpy(), f.patient.to_numpy()
     train, test = [(f.split == s).to_numpy() for s in ('train', 'test')]
@@ -186,27 +184,26 @@ def shortcut_floor(
         if (n := f.patient[f.split == s].nunique()) < 10:
             raise ValueError(f'{s} has {n} patients; an interval needs ten or more, so add films.')
     scores = {}
-    for name in _KNOW_NOTHING:
+    for name in _STATISTICS:
         v = f[name].to_numpy(float)
         v = v if roc_auc_score(y[train], v[train]) >= .5 else -v
         scores[name] = v[train], v[test]
-    scores['all together'] = _fitted(f[_KNOW_NOTHING].to_numpy(float), y, groups, train, test)
+    scores['all together'] = _fitted(f[_STATISTICS].to_numpy(float), y, groups, train, test)
     scores['border pixels'] = _fitted(_ring(scan.small), y, groups, train, test)
     rows = {k: (*_interval(a, f[train]), *_interval(b, f[test])) for k, (a, b) in scores.items()}
     return pd.DataFrame(rows, index=['train', 'train_low', 'train_high', 'test', 'test_low', 'test_high']).T
 
-# %% ../nbs/10_audit.ipynb #3b401b43
 def _plot_floor(floor, ax=None): # The matplotlib axes
     "Draw the AUROC of each feature with its interval, train and test"
-    ax = ax or plt.subplots(figsize=(7, 4))[1]
-    for i, s in enumerate(('train', 'test')):
+    ax = ax or plt.subplots(figsize=(7, 4), layout='constrained')[1]
+    for i, (s, color, mark) in enumerate((('train', '#6baed6', 's'), ('test', '#d95f02', 'o'))):
         v = floor[s]
         ends = [v - floor[f'{s}_low'], floor[f'{s}_high'] - v]
-        ax.errorbar(v, np.arange(len(v)) + .2*i, xerr=ends, fmt='o', ms=4, label=s)
+        ax.errorbar(v, np.arange(len(v)) + .2*i, xerr=ends, fmt=mark, ms=4, color=color, label=s)
     ax.set_yticks(range(len(floor)), [i.replace('_', ' ') for i in floor.index])
     ax.axvline(.5, color='grey', lw=1); ax.invert_yaxis(); ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
     best = floor.test.idxmax()
-    ax.set(title=f'Without any medicine: {best.replace("_", " ")} reaches {floor.test[best]:.2f} on test',
+    ax.set(title=f'Image statistics alone: {best.replace("_", " ")} reaches {floor.test[best]:.2f} on test',
            xlabel='AUROC, with 95 % interval by patient')
     return ax
 
@@ -226,7 +223,6 @@ def frozen_features(
             out.append(body(((x - mean)/std).contiguous(memory_format=torch.channels_last)).mean((2, 3)).numpy())
     return np.concatenate(out)
 
-# %% ../nbs/10_audit.ipynb #f4c0a330
 def _classifier(n, last=None):
     "The main directions of the frozen features, at most 100 and a third of the n films, and a classifier on them"
     main = PCA(min(100, n//3), svd_solver='randomized', random_state=0)
@@ -268,12 +264,11 @@ def split_promise(
                 rows.append((name, cut, seed, np.isin(groups[b], groups[a]).mean(), valid, tested))
     return pd.DataFrame(rows, columns=['model', 'cut_by', 'seed', 'known_patients', 'valid', 'test'])
 
-# %% ../nbs/10_audit.ipynb #2b9e9cff
 def _plot_promise(promise, ax=None): # The matplotlib axes
     "Draw validation and test of both cuts, a dot per seed"
-    ax = ax or plt.subplots(figsize=(7, 2.8))[1]
+    ax = ax or plt.subplots(figsize=(7, 2.8), layout='constrained')[1]
     for i, ((model, cut), g) in enumerate(promise.groupby(['model', 'cut_by'])):
-        for s, colour in (('valid', 'C0'), ('test', 'C1')):
+        for s, colour in (('valid', '#6baed6'), ('test', '#d95f02')):
             ax.plot(g[s], [i]*len(g), 'o', color=colour, alpha=.7, label=s if i == 0 else None)
     kinds = [f'{m}, cut by {c}' for m, c in promise.groupby(['model', 'cut_by']).groups]
     ax.set_yticks(range(len(kinds)), kinds)
@@ -282,7 +277,7 @@ def _plot_promise(promise, ax=None): # The matplotlib axes
     promised, reached = mean.loc[(model, cut)]
     ax.set(title=f'The {model}, cut by {cut}, promises {promised:.2f} and reaches {reached:.2f}',
            xlabel='AUROC, a dot per seed')
-    ax.invert_yaxis(); ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
+    ax.margins(y=.15); ax.invert_yaxis(); ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
     return ax
 
 # %% ../nbs/10_audit.ipynb #ae6e905e
@@ -298,12 +293,11 @@ def scanner_shift(
             rows.append((finding, name, v[~f.positive].mean(), v[f.positive].mean(), *_interval(v.to_numpy(), f)))
     return pd.DataFrame(rows, columns=['finding', 'property', 'train', 'test', 'chance', 'low', 'high'])
 
-# %% ../nbs/10_audit.ipynb #0ef9a806
 def _plot_shift(moved, ax=None): # The matplotlib axes
     "Draw the chance that a test film has more, with its interval"
-    ax = ax or plt.subplots(figsize=(7, 3))[1]
+    ax = ax or plt.subplots(figsize=(7, 3), layout='constrained')[1]
     ends = [moved.chance - moved.low, moved.high - moved.chance]
-    ax.errorbar(moved.chance, range(len(moved)), xerr=ends, fmt='o', ms=4)
+    ax.errorbar(moved.chance, range(len(moved)), xerr=ends, fmt='o', ms=4, color='#08519c')
     ax.set_yticks(range(len(moved)), moved.finding.str.cat(moved.property, sep=', '))
     ax.axvline(.5, color='grey', lw=1); ax.margins(y=.15); ax.invert_yaxis()
     most = moved.loc[(moved.chance - .5).abs().idxmax()]
@@ -342,7 +336,7 @@ def _flags_of_shortcuts(a):
     "Sentences on what a network could learn instead of medicine"
     for r in a['shortcut_floor']:
         if min(r['train_low'], r['test_low']) > .6:
-            yield (f"Without any medicine, {r['feature'].replace('_', ' ')} reaches AUROC {r['test']:.2f} on test "
+            yield (f"Image statistics alone ({r['feature'].replace('_', ' ')}) reach AUROC {r['test']:.2f} on test "
                    f"({r['test_low']:.2f} to {r['test_high']:.2f}). Report results beside it.")
     shares = [(r['split'], r['finding'], r['letter']) for r in a['letters'] if r['split'] != 'val']
     if max(s for *_, s in shares) > .05:
@@ -405,7 +399,7 @@ def _page(a):
              'Unreadable files': lines([f'{k}: {v}' for k, v in a['unreadable'].items()]),
              'Patients in two splits': table(keys), 'Same bytes': lines([', '.join(g) for g in a['same_bytes']]),
              'Look the same': table(a['near_copies']),
-             'Without any medicine': floor + table(a['shortcut_floor']), 'Letters': table(a['letters']),
+             'Image statistics alone': floor + table(a['shortcut_floor']), 'Letters': table(a['letters']),
              'Test against train': _chart(_plot_shift, a['scanner_shift']) + table(a['scanner_shift']),
              'Labels for a second reader': table(a['suspicious_labels']),
              'What a validation split promises': promise + table(a['split_promise'])}

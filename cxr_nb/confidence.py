@@ -338,6 +338,7 @@ def subgroups(
     point=OperatingPoint(), # Threshold
     n=2000, # Resamples
     seed=0, # Of the random numbers
+    blocks=None, # Table of `error_blocks`: a block with p of at most .05 gets a row, without an interval
 ) -> pd.DataFrame: # A row per group and metric: films, patients, value, low, high, note
     "Sensitivity, specificity and AUROC of each group; fewer than ten patients get no interval, and a note"
     groups, rows, made = np.asarray(groups, str), {}, calls(preds, point)
@@ -358,6 +359,10 @@ def subgroups(
             low, high = ends if enough else (np.nan, np.nan)
             rows[g, k] = dict(films=of.sum(), patients=len(set(patients)), value=value, low=low, high=high,
                               note='' if enough else 'too few patients to say anything')
+    for k, b in () if blocks is None else blocks[blocks.p <= .05].iterrows():
+        rows[f"{Path(b['first']).stem} to {Path(b['last']).stem}", k] = dict(
+            films=b.films, patients=b.patients, value=1 - b.wrong/b.films, low=np.nan, high=np.nan,
+            note=f'found by looking at the errors, p = {b.p:.3f}')
     return pd.DataFrame(rows).T.rename_axis(['group', 'metric'])
 
 # %% ../nbs/06_confidence.ipynb #8f648463
@@ -381,20 +386,19 @@ def _numbers_apart(name):
     "A sort key that puts IM-9 before IM-10"
     return [int(s) if s.isdigit() else s for s in re.split(r'(\d+)', str(name))]
 
-def _likelihood(wrong, films): # logarithm, at the rate wrong/films
-    rate = wrong/np.maximum(films, 1)
-    return xlogy(wrong, rate) + xlogy(films - wrong, 1 - rate)
-
-def _scan(films, wrong):
-    "For each row of patients, the window whose errors stand out most: gain in log-likelihood, first patient, patients"
-    n, k = films.sum(1, keepdims=True), wrong.sum(1, keepdims=True)
-    films, wrong = [np.pad(v.cumsum(1), ((0, 0), (1, 0))) for v in (films, wrong)]
-    rows, best = range(len(films)), np.zeros((3, len(films)))
-    for width in range(3, films.shape[1]//2 + 1):
+def _scan(films, wrong, most=400):
+    "For each row of patients, the window whose errors stand out most: gain in log-likelihood, first patient, the one after"
+    (n, k), patients, rows = (films[0].sum(), wrong[0].sum()), films.shape[1], np.arange(len(films))
+    step = -(-patients//most) # above so many patients, windows begin and end at every second one, or third, ...
+    edges, x = np.r_[0:patients:step, patients], xlogy(*[np.arange(n + 1)]*2)
+    likelihood = lambda c, m: x[c] + x[m - c] - x[m] # logarithm, of c errors in m films at the rate c/m
+    films, wrong = [np.pad(v.cumsum(1), ((0, 0), (1, 0)))[:, edges] for v in (films, wrong)]
+    best = np.zeros((3, len(films)))
+    for width in range(-(-3//step), len(edges)//2 + 1): # from three patients to half of them
         m, c = films[:, width:] - films[:, :-width], wrong[:, width:] - wrong[:, :-width]
-        gain = np.where(c*n > k*m, _likelihood(c, m) + _likelihood(k - c, n - m) - _likelihood(k, n), 0)
-        first = gain.argmax(1)
-        found = np.array([gain[rows, first], first, np.full(len(films), width)])
+        gain = np.where(c*n > k*m, likelihood(c, m) + likelihood(k - c, n - m) - likelihood(k, n), 0)
+        i = gain.argmax(1)
+        found = np.array([gain[rows, i], edges[i], edges[i + width]])
         best = np.where(found[0] > best[0], found, best)
     return best
 
@@ -403,7 +407,7 @@ def error_blocks(
     point=OperatingPoint(), # Threshold
     n=499,  # Times that the patients are shuffled
     seed=0, # Of the random numbers
-) -> pd.DataFrame: # A row for sensitivity and for specificity: first and last file, films and wrong ones there and elsewhere, p
+) -> pd.DataFrame: # A row for sensitivity and for specificity: first and last file, films, patients and wrong ones there and elsewhere, p
     "Where errors gather along the order of names (Kulldorff 1997, Communications in Statistics 26:1481), tested by patient"
     if preds.files is None: raise ValueError('A block is found along the names of files; give Predictions its files.')
     rows, (found, cleared), rng = {}, calls(preds, point), np.random.default_rng(seed)
@@ -411,10 +415,12 @@ def error_blocks(
         order = sorted(np.flatnonzero(of), key=lambda i: _numbers_apart(preds.files[i]))
         first, whose = np.unique(np.asarray(preds.patients[order], str), return_index=True, return_inverse=True)[1:]
         whose, wrong = stats.rankdata(first).astype(int)[whose] - 1, ~right[order]
+        each = np.bincount(whose), np.bincount(whose[wrong], minlength=len(first))
         shuffled = np.array([range(len(first)), *(rng.permutation(len(first)) for _ in range(n))])
-        gain, start, width = _scan(np.bincount(whose)[shuffled], np.bincount(whose, wrong)[shuffled])
-        here = (whose >= start[0]) & (whose < start[0] + width[0])
+        parts = np.array_split(shuffled, len(shuffled)//50 + 1) # so that memory stays small
+        gain, start, stop = np.hstack([_scan(*[v[part] for v in each]) for part in parts])
+        here = (whose >= start[0]) & (whose < stop[0])
         ends = preds.files[order][here][[0, -1]] if here.any() else ('', '') # no error, so no window
-        rows[rate] = dict(first=ends[0], last=ends[1], films=here.sum(), wrong=wrong[here].sum(), films_elsewhere=(~here).sum(),
-                          wrong_elsewhere=wrong[~here].sum(), p=(gain >= gain[0] - 1e-9).mean())
+        rows[rate] = dict(first=ends[0], last=ends[1], films=here.sum(), patients=int(stop[0] - start[0]), wrong=wrong[here].sum(),
+                          films_elsewhere=(~here).sum(), wrong_elsewhere=wrong[~here].sum(), p=(gain >= gain[0] - 1e-9).mean())
     return pd.DataFrame(rows).T

@@ -28,7 +28,8 @@ from .data import (PatientSplitter, check_leak, film_tfms, find_data, find_films
 from .model import build_model, model_stats
 from .train import KeepState, SaveBest, fast_step, get_learner, keep_memory, whole_file
 from .evaluate import OperatingPoint
-from .confidence import calls, film_kind, metrics_table, plot_curves, plot_subgroups, read_predictions, subgroups
+from .confidence import (calls, error_blocks, film_kind, metrics_table, plot_curves, plot_subgroups, read_predictions,
+                               subgroups)
 from .threshold import at_temperature, calibration_table, check_share, choice_interval, plot_reliability
 from .classifier import Classifier, fit_guard, load_classifier
 from .recipe import RECIPES, Recipe
@@ -152,8 +153,10 @@ def report_run(
     clf.decide(table).to_csv(folder/'predictions.csv', index=False)
     clf.save(folder/'classifier.safetensors')
     preds = {s: at_temperature(p, clf.temperature) for s, p in read_predictions(folder, clf.positive).items()}
-    record['report'] = _report(clf, preds, sensitivity)
-    _draw_report(clf, preds, folder)
+    test = preds['test']
+    groups = subgroups(test, [film_kind(f) for f in test.files], clf.point, blocks=error_blocks(test, clf.point))
+    record['report'] = _report(clf, preds, groups, sensitivity)
+    _draw_report(clf, preds, groups, folder)
     (folder/'MODEL_CARD.md').write_text(model_card(record), encoding='utf-8')
     _write_json(folder/'metrics.json', record)
     return record
@@ -177,7 +180,7 @@ def _count_calls(p, point):
     sides = dict(positive=p.truth, negative=~p.truth)
     return {f'{s} {c}': int((side & made).sum()) for s, side in sides.items() for c, made in said.items()}
 
-def _report(clf, preds, sensitivity):
+def _report(clf, preds, groups, sensitivity):
     "Everything that is said of a classifier, ready for JSON"
     test, points = preds['test'], {'at 0.5': OperatingPoint(), 'at the operating point': clf.point}
     metrics = {s: {at: _rows(metrics_table(p, point)) for at, point in points.items()} for s, p in preds.items()}
@@ -188,8 +191,7 @@ def _report(clf, preds, sensitivity):
                 point=asdict(clf.point), story=str(clf.point), refused={s: int(p.refused.sum()) for s, p in preds.items()},
                 test_calls=_count_calls(test, clf.point), test_patients=len(set(test.patients)), metrics=metrics,
                 choice=choice, calibration=_rows(calibration),
-                subgroups=_rows(subgroups(test, [film_kind(f) for f in test.files], clf.point)),
-                worst_errors=_worst(test))
+                subgroups=_rows(groups), worst_errors=_worst(test))
 
 def _worst(p, k=10):
     "Films that the network was most wrong about, surest first"
@@ -199,7 +201,7 @@ def _worst(p, k=10):
             for i in np.argsort(given)[:k] if given[i] < .5]
 
 # %% ../nbs/09_run.ipynb #87d69e25
-def _draw_report(clf, preds, out):
+def _draw_report(clf, preds, groups, out):
     "Four pictures: curves, confusion matrix at the point, reliability, subgroups"
     test, point = preds['test'], clf.point
     save = lambda ax, name: (ax.figure.savefig(out/name, dpi=100, bbox_inches='tight'), plt.close(ax.figure))
@@ -216,7 +218,7 @@ def _draw_report(clf, preds, out):
         plot_reliability(ax=ax, before=at_temperature(p, 1/clf.temperature), after=p)
         ax.set_title(f'Reliability, {p.split}')
     save(axs[0], 'reliability.png')
-    save(plot_subgroups(subgroups(test, [film_kind(f) for f in test.files], point)), 'subgroups.png')
+    save(plot_subgroups(groups), 'subgroups.png')
 
 # %% ../nbs/09_run.ipynb #1ab972cf
 def _line(name, v, *more):
