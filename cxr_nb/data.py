@@ -121,6 +121,9 @@ def _listed(book, *stamp): # the stamp is here for the cache: a file that was ch
     table = table[table.patient != ''].drop_duplicates(['file', 'patient'])
     twice = table.file[table.file.duplicated()]
     if len(twice): raise ValueError(f'{book} names two patients for {twice.iloc[0]}; leave one of them.')
+    formula = table.patient[table.patient.str.match(r'[=+@]|-\D')] # these names go into tables that people open
+    if len(formula): raise ValueError(f'{book} names a patient {formula.iloc[0]}, which a spreadsheet would run as a formula; '
+                                      'write that name without its first character.')
     return dict(table[['file', 'patient']].values)
 
 def _patient_key(): # 32 bytes

@@ -83,7 +83,8 @@ def environment() -> dict: # Versions by package, and the machine
     names = 'cxr_nb fastai fastcore timm torch torchvision scikit-learn numpy pillow'.split()
     device = default_device()
     return dict(versions=dict(python=platform.python_version(), **{n: of(n) for n in names}),
-                machine=dict(system=f'{platform.system()} {platform.machine()}', cores=os.cpu_count(), processes=max(num_distrib(), 1),
+                machine=dict(system=f'{platform.system()} {platform.machine()}', cores=os.cpu_count(),
+                             processes=max(num_distrib(), 1),
                              device=torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type))
 
 # %% ../nbs/09_run.ipynb #9667a668
@@ -226,10 +227,13 @@ def _line(name, v, *more):
     ends = '' if v['low'] is None else f"{v['low']:.3f} to {v['high']:.3f}"
     return f"| {' | '.join(map(str, [name, *more, format(v['value'], '.3f'), ends]))} |"
 
+_AS_TEXT = str.maketrans({c: f'&#{ord(c)};' for c in '<>|`'}) # names of files and classes are somebody else's words
+
 def model_card(
     record, # A run's record with its report
 ) -> str:   # Markdown
     "The leaflet of a classifier: what it is for, how good it is and where it fails"
+    record = json.loads(json.dumps(record).translate(_AS_TEXT))
     r, rep, d, seeds = record['recipe'], record['report'], record['data'], ' + '.join(map(str, record['seeds']))
     counts, pos, versions = rep['test_calls'], rep['positive'], record['versions']
     unsaid = lambda k: f'not stated ({CARD[k]}); write it as `{k}` into `data_card.json` beside `train/`'
