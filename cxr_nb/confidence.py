@@ -128,7 +128,6 @@ def log_odds(
     logits, i = np.asarray(logits, np.float64), list(vocab).index(positive)
     return logits[:, i] - logsumexp(np.delete(logits, i, 1), axis=1)
 
-# %% ../nbs/06_confidence.ipynb #adfae5f1
 def read_predictions(
     file, # Predictions of a run: a CSV file with split, file, patient, label and a logit per class, or the run's folder
     positive=None, # The class looked for; default: as in `positive_class`
@@ -365,7 +364,6 @@ def subgroups(
             note=f'found by looking at the errors, p = {b.p:.3f}')
     return pd.DataFrame(rows).T.rename_axis(['group', 'metric'])
 
-# %% ../nbs/06_confidence.ipynb #8f648463
 def plot_subgroups(
     table,   # From `subgroups`
     ax=None, # matplotlib axes to draw on; default: new ones
