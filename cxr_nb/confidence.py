@@ -128,7 +128,6 @@ def log_odds(
     logits, i = np.asarray(logits, np.float64), list(vocab).index(positive)
     return logits[:, i] - logsumexp(np.delete(logits, i, 1), axis=1)
 
-# %% ../nbs/06_confidence.ipynb #adfae5f1
 def read_predictions(
     file, # Predictions of a run: a CSV file with split, file, patient, label and a logit per class, or the run's folder
     positive=None, # The class looked for; default: as in `positive_class`
@@ -365,7 +364,6 @@ def subgroups(
             note=f'found by looking at the errors, p = {b.p:.3f}')
     return pd.DataFrame(rows).T.rename_axis(['group', 'metric'])
 
-# %% ../nbs/06_confidence.ipynb #8f648463
 def plot_subgroups(
     table,   # From `subgroups`
     ax=None, # matplotlib axes to draw on; default: new ones
@@ -387,7 +385,7 @@ def _numbers_apart(name):
     return [int(s) if s.isdigit() else s for s in re.split(r'(\d+)', str(name))]
 
 def _scan(films, wrong, most=400):
-    "For each row of patients, the window whose errors stand out most: gain in log-likelihood, first patient, the one after"
+    "The window of each row of patients whose errors stand out most: gain in log-likelihood, its start, its stop"
     (n, k), patients, rows = (films[0].sum(), wrong[0].sum()), films.shape[1], np.arange(len(films))
     step = -(-patients//most) # above so many patients, windows begin and end at every second one, or third, ...
     edges, x = np.r_[0:patients:step, patients], xlogy(*[np.arange(n + 1)]*2)
@@ -407,7 +405,7 @@ def error_blocks(
     point=OperatingPoint(), # Threshold
     n=499,  # Times that the patients are shuffled
     seed=0, # Of the random numbers
-) -> pd.DataFrame: # A row for sensitivity and for specificity: first and last file, films, patients and wrong ones there and elsewhere, p
+) -> pd.DataFrame: # A row per rate: first and last file, films, patients and wrong ones there and elsewhere, p
     "Where errors gather along the order of names (Kulldorff 1997, Communications in Statistics 26:1481), tested by patient"
     if preds.files is None: raise ValueError('A block is found along the names of files; give Predictions its files.')
     rows, (found, cleared), rng = {}, calls(preds, point), np.random.default_rng(seed)
@@ -421,6 +419,7 @@ def error_blocks(
         gain, start, stop = np.hstack([_scan(*[v[part] for v in each]) for part in parts])
         here = (whose >= start[0]) & (whose < stop[0])
         ends = preds.files[order][here][[0, -1]] if here.any() else ('', '') # no error, so no window
-        rows[rate] = dict(first=ends[0], last=ends[1], films=here.sum(), patients=int(stop[0] - start[0]), wrong=wrong[here].sum(),
-                          films_elsewhere=(~here).sum(), wrong_elsewhere=wrong[~here].sum(), p=(gain >= gain[0] - 1e-9).mean())
+        inside = dict(films=here.sum(), patients=int(stop[0] - start[0]), wrong=wrong[here].sum())
+        elsewhere = dict(films_elsewhere=(~here).sum(), wrong_elsewhere=wrong[~here].sum())
+        rows[rate] = dict(first=ends[0], last=ends[1], **inside, **elsewhere, p=(gain >= gain[0] - 1e-9).mean())
     return pd.DataFrame(rows).T
