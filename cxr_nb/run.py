@@ -31,7 +31,7 @@ from .evaluate import OperatingPoint
 from .confidence import (calls, error_blocks, film_kind, metrics_table, plot_curves, plot_subgroups, read_predictions,
                                subgroups)
 from .threshold import at_temperature, calibration_table, check_share, choice_interval, plot_reliability
-from .classifier import Classifier, fit_guard, load_classifier
+from .classifier import Classifier, fit_guard, load_classifier, read_answers
 from .recipe import RECIPES, Recipe
 
 # %% ../nbs/09_run.ipynb #530cdd0f
@@ -149,9 +149,8 @@ def report_run(
     check_share('sensitivity', sensitivity)
     clf.positive = positive_class(clf.vocab, positive or clf.positive)
     clf = clf.fitted(read_predictions(folder, clf.positive)['valid'], sensitivity)
-    table = pd.read_csv(folder/'predictions.csv', dtype=dict(patient=str, label=str), keep_default_na=False,
-                        float_precision='round_trip')
-    clf.decide(table).to_csv(folder/'predictions.csv', index=False)
+    decided = clf.decide(read_answers(folder/'predictions.csv'))
+    with whole_file(folder/'predictions.csv') as part: decided.to_csv(part, index=False)
     clf.save(folder/'classifier.safetensors')
     preds = {s: at_temperature(p, clf.temperature) for s, p in read_predictions(folder, clf.positive).items()}
     test = preds['test']

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['predict_to_csv', 'workers', 'several', 'fit_spread', 'follow']
 
-# %% ../nbs/16_scale.ipynb #7f8cbb3a
+# %% ../nbs/16_scale.ipynb #28538124
 import hashlib, os, shutil, threading, warnings
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,10 +20,10 @@ from filelock import FileLock, Timeout
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 from .train import KeepState, whole_file
-from .classifier import load_classifier
+from .classifier import load_classifier, read_answers
 from .run import fit_recipe, recipe_dls, recipe_learner
 
-# %% ../nbs/16_scale.ipynb #bd322295
+# %% ../nbs/16_scale.ipynb #0ec83c87
 _loaded = {} # the classifier that this process has, by its file and content
 
 def _classifier(file, word):
@@ -37,11 +37,6 @@ def _answer(file, word, films, shard):
     clf = _classifier(file, word)
     table = clf.decide(clf.answers(films))
     with whole_file(shard) as part: table.to_csv(part, index=False)
-
-def _read_shards(files):
-    table = pd.concat([pd.read_csv(f, dtype=str, keep_default_na=False) for f in files], ignore_index=True)
-    numbers = table.columns.drop(['file', 'call', 'why'])
-    return table.assign(**table[numbers].replace('', 'nan').astype(float)) # read in this way, each keeps its last bit
 
 def _word(*parts):
     "Changes with any of its parts"
@@ -68,7 +63,7 @@ def _progress(shards):
             thread.join()
             show()
 
-# %% ../nbs/16_scale.ipynb #1fbb1c16
+# %% ../nbs/16_scale.ipynb #ca6b2617
 def _make_shards(shards, file, word):
     "Let joblib's workers make the shards that are missing"
     left, tries = [s for s in shards if not s.exists()], 0
@@ -103,12 +98,12 @@ def predict_to_csv(
     except Timeout: raise ValueError(f'{out} is being written by another process; wait for it, or name another file.') from None
     with lock:
         with _progress(shards): _make_shards(shards, file.absolute(), word)
-        table = _read_shards(list(shards)).assign(file=[str(f) for f in films])
+        table = pd.concat(map(read_answers, shards), ignore_index=True).assign(file=[str(f) for f in films])
         with whole_file(out) as part: table[['file', 'probability', 'call', 'why']].to_csv(part, index=False)
     shutil.rmtree(parts)
     return table
 
-# %% ../nbs/16_scale.ipynb #cc2a63f6
+# %% ../nbs/16_scale.ipynb #b5168c5d
 @contextmanager
 def workers(
     n=None,       # Processes of this computer; default: this one alone
@@ -143,7 +138,7 @@ def _ray(address):
     except ConnectionError as e: raise ValueError(f'no Ray cluster answers at {address} ({e}); start one, or mend the address.') from e
     register_ray()
 
-# %% ../nbs/16_scale.ipynb #f82a794b
+# %% ../nbs/16_scale.ipynb #86cb218d
 @patch
 def _broadcast(self:DistributedDL, t, rank):
     "Like fastai's, on any device"
@@ -157,7 +152,7 @@ def __len__(self:DistributedDL):
     films = -(-self.dl.n//self.world_size)
     return films//self.dl.bs if self.drop_last else -(-films//self.dl.bs)
 
-# %% ../nbs/16_scale.ipynb #7e866bb4
+# %% ../nbs/16_scale.ipynb #3c973021
 _HOW = 'start them with: torchrun --nproc-per-node N --no-python cxr_train ...'
 
 @contextmanager
