@@ -17,6 +17,7 @@ from fastai.layers import AdaptiveConcatPool2d
 from torch import nn
 from .phantom import cache_folder
 from .film import GEOMETRY
+from .train import whole_file
 from .confidence import calls, rate_interval
 from .threshold import at_temperature
 
@@ -145,7 +146,7 @@ def export_onnx(
     "Write a classifier as one ONNX file: grey squares in, answers out; raises `ImportError` without the extra `page`"
     _need('onnx', 'onnxscript')
     import onnx
-    file, part = Path(file), Path(f'{file}.part')
+    file = Path(file)
     logging.getLogger('onnxscript').setLevel(logging.ERROR) # it tells of every step of its optimiser
     films = torch.zeros(2, classifier.size, classifier.size, dtype=torch.uint8)
     names = dict(input_names=['films'], output_names=['logits', 'probability', 'strangeness', 'map'])
@@ -155,8 +156,7 @@ def export_onnx(
     if half: _halve(model)
     onnx.helper.set_model_props(model, dict(cxr_nb=json.dumps(_metadata(classifier, preds), allow_nan=False)))
     onnx.checker.check_model(model, full_check=True)
-    part.write_bytes(model.SerializeToString())
-    part.replace(file)
+    with whole_file(file) as part: part.write_bytes(model.SerializeToString())
     return file
 
 # %% ../nbs/14_page.ipynb #116aef25
@@ -198,8 +198,7 @@ def fetch_runtime(
         _check_parts(found, source)
         kept.mkdir(parents=True, exist_ok=True)
         for name, content in found.items():
-            (kept/f'{name}.part').write_bytes(content)
-            (kept/f'{name}.part').replace(kept/name)
+            with whole_file(kept/name) as part: part.write_bytes(content)
     return _check_parts({name: (kept/name).read_bytes() for name in _PARTS}, kept)
 
 def _check_parts(found, source):
@@ -239,7 +238,5 @@ def write_page(
     filled = dict(policy=_policy(scripts, style), title=_title(classifier), style=style, words=words, model=_packed(model), wasm=_packed(wasm),
                   ort=scripts[0], code=scripts[1])
     page = re.sub(r'\{\{(\w+)\}\}', lambda found: filled[found[1]], read('page.html'))
-    part = Path(f'{file}.part')
-    part.write_bytes(page.encode())
-    part.replace(file)
+    with whole_file(file) as part: part.write_bytes(page.encode())
     return file
