@@ -35,7 +35,7 @@ def processes(tmp):
     for seed in (42, 43, 44):
         for n, launcher in ((1, []), (2, TWO)):
             out = tmp/f'{seed}-{n}'
-            done(typed(*launcher, scripts/'cxr_train', films, '--processes', n, '--size', 64, '--epochs', 8, '--seed', seed, '--sensitivity', .9, '--out', out))
+            done(typed(*launcher, scripts/'cxr_train', films, '--processes', n, '--size', 64, '--epochs', 8, '--bs', 32, '--seed', seed, '--sensitivity', .9, '--out', out))
             r = json.loads((out/'metrics.json').read_text())
             test = r['report']['metrics']['test']['at the operating point']
             rows.append(dict(seed=seed, processes=n, auroc=test['AUROC']['value'], log_loss=test['log loss']['value'],
