@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['predict_to_csv', 'workers', 'several', 'fit_spread', 'follow']
 
-# %% ../nbs/16_scale.ipynb #9adb8f28
+# %% ../nbs/16_scale.ipynb #d884f272
 import hashlib, os, shutil, threading, warnings
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,7 +23,7 @@ from .train import KeepState, whole_file
 from .classifier import load_classifier, read_answers
 from .run import fit_recipe, recipe_dls, recipe_learner
 
-# %% ../nbs/16_scale.ipynb #6e86c335
+# %% ../nbs/16_scale.ipynb #e916d40e
 _loaded = {} # the classifier that this process has, by its file and content
 
 def _classifier(file, word):
@@ -63,7 +63,7 @@ def _progress(shards):
             thread.join()
             show()
 
-# %% ../nbs/16_scale.ipynb #56b2ba53
+# %% ../nbs/16_scale.ipynb #8b3dcb5c
 def _make_shards(shards, file, word):
     "Let joblib's workers make the shards that are missing"
     left, tries = [s for s in shards if not s.exists()], 0
@@ -104,7 +104,7 @@ def predict_to_csv(
     shutil.rmtree(parts)
     return table
 
-# %% ../nbs/16_scale.ipynb #10aef96e
+# %% ../nbs/16_scale.ipynb #83567f7b
 @contextmanager
 def workers(
     n=None,       # Processes of this computer; default: this one alone
@@ -141,7 +141,7 @@ def _ray(address):
         raise ValueError(f'no Ray cluster answers at {address} ({e}); start one, or mend the address.') from e
     register_ray()
 
-# %% ../nbs/16_scale.ipynb #d75e3726
+# %% ../nbs/16_scale.ipynb #cb24ee3e
 @patch
 def _broadcast(self:DistributedDL, t, rank):
     "Like fastai's, on any device"
@@ -155,7 +155,7 @@ def __len__(self:DistributedDL):
     films = -(-self.dl.n//self.world_size)
     return films//self.dl.bs if self.drop_last else -(-films//self.dl.bs)
 
-# %% ../nbs/16_scale.ipynb #3b298bc4
+# %% ../nbs/16_scale.ipynb #80408d8c
 _HOW = 'start them with: torchrun --nproc-per-node N --no-python cxr_train ...'
 
 @contextmanager
