@@ -154,15 +154,21 @@ def disk(folder, mb):
     try: yield folder
     finally: subprocess.run(['umount', '-l', str(folder)], check=True)
 
-def hindered(tmp):
+def names(out): return ', '.join(sorted(f.name for f in out.iterdir())) if out.exists() else 'no folder'
+
+def table_of(tmp):
+    "Films, the line that trains on them, a table, what adds a row to it, and what compares with a run that nothing disturbed"
     films, rows = data(tmp), []
     words = ['cxr_train', films, *QUICK, '--out']
     finished(*words, tmp/'whole')
     def row(fault, seen, left, lost):
         rows.append(dict(fault=fault, saw=seen, left=left, lost=lost))
         print(rows[-1], flush=True)
-    nothing = lambda out: 'nothing: the same weights to the bit' if same(tmp/'whole', out) else 'THE WEIGHTS DIFFER'
-    names = lambda out: ', '.join(sorted(f.name for f in out.iterdir())) if out.exists() else 'no folder'
+    def nothing(out): return 'nothing: the same weights to the bit' if same(tmp/'whole', out) else 'THE WEIGHTS DIFFER'
+    return films, words, rows, row, nothing
+
+def hindered(tmp):
+    films, words, rows, row, nothing = table_of(tmp)
     started = lambda out: (out/'state.safetensors', out/'history.csv')
 
     try:
@@ -236,14 +242,8 @@ def hindered(tmp):
     return rows
 
 def others(tmp):
-    films, r, rows = data(tmp), random.Random(3), []
-    words = ['cxr_train', films, *QUICK, '--out']
-    finished(*words, tmp/'whole')
-    def row(fault, seen, left, lost):
-        rows.append(dict(fault=fault, saw=seen, left=left, lost=lost))
-        print(rows[-1], flush=True)
-    nothing = lambda out: 'nothing: the same weights to the bit' if same(tmp/'whole', out) else 'THE WEIGHTS DIFFER'
-    names = lambda out: ', '.join(sorted(f.name for f in out.iterdir())) if out.exists() else 'no folder'
+    films, words, rows, row, nothing = table_of(tmp)
+    r = random.Random(3)
     empty = lambda: {'CXR_CACHE': tempfile.mkdtemp(dir=tmp)}
 
     torn = 0

@@ -218,7 +218,8 @@ def load_classifier(
     "The classifier of a run; raises `FileNotFoundError`, or `ValueError` for a file that is no classifier of this library"
     file = Path(run)/'classifier.safetensors' if Path(run).is_dir() else Path(run)
     if not file.is_file(): raise FileNotFoundError(f'{file} does not exist; name the folder of a finished run of cxr_train.')
-    try: words = dict(json.loads(read_about(file).get('classifier', '{}')))
+    about = read_about(file).get('classifier', '{}')
+    try: words = dict(json.loads(about))
     except (ValueError, TypeError) as e: raise ValueError(f'{file} is no classifier of this library ({e}); take another copy.') from e
     if not words: raise ValueError(f'{file} holds weights alone; name the folder of a run of cxr_train.')
     if lacks := {'geometry', 'members', 'point', *_WORDS} - words.keys():

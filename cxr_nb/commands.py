@@ -133,13 +133,12 @@ def cxr_predict(
     from cxr_nb.data import find_films
     from cxr_nb import scale
     _check_out(out)
-    clf = load_classifier(run)
-    if maps:
-        try: Path(maps).mkdir(parents=True)
-        except FileExistsError: raise FileExistsError(f'{maps} exists already; name a new folder as --maps.') from None
+    if maps and Path(maps).exists(): raise FileExistsError(f'{maps} exists already; name a new folder as --maps.')
     with scale.workers(workers, cluster):
         table = scale.predict_to_csv(run, find_films(films) if Path(films).is_dir() else [films], out)
-    if maps: _write_maps(clf, table, Path(maps))
+    if maps:
+        Path(maps).mkdir(parents=True)
+        _write_maps(load_classifier(run), table, Path(maps))
     counts, unread = table.call.value_counts(), int(table.strangeness.isna().sum())
     warned = int(((table.call != 'refused') & (table.why != '')).sum())
     print(', '.join(f'{counts.get(c, 0)} {c}' for c in ('positive', 'negative', 'refused')) + f': {out}')

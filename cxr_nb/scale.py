@@ -19,6 +19,7 @@ from fastai.vision.all import AccumMetric, accuracy, num_distrib, patch, rank_di
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
+from .data import file_stamp
 from .train import KeepState, whole_file
 from .classifier import load_classifier, read_answers
 from .run import fit_recipe, recipe_dls, recipe_learner
@@ -41,11 +42,6 @@ def _answer(file, word, films, shard):
 def _word(*parts):
     "Changes with any of its parts"
     return hashlib.sha256('\n'.join(map(str, parts)).encode()).hexdigest()[:16]
-
-def _size_and_time(film):
-    try: s = os.stat(film)
-    except OSError: return film, None # it will be a row with the reason
-    return film, s.st_size, s.st_mtime_ns
 
 @contextmanager
 def _progress(shards):
@@ -88,12 +84,12 @@ def predict_to_csv(
     "Answer for films in shards kept in `<out>.parts` until all are there; raises `ValueError` where workers keep dying"
     if not len(films): raise ValueError('there are no films to answer for; name a folder that holds some.')
     file = Path(run)/'classifier.safetensors' if Path(run).is_dir() else Path(run)
-    load_classifier(file) # what is wrong with it is said before any worker starts
-    word, places = _word(file.absolute(), *_size_and_time(file)[1:]), [os.path.abspath(f) for f in films]
+    word, places = _word(file_stamp(file)), [os.path.abspath(f) for f in films]
+    _classifier(file.absolute(), word) # what is wrong with it is said before any worker starts
     parts = Path(f'{out}.parts').absolute()
     parts.mkdir(exist_ok=True)
     groups = [places[i:i+size] for i in range(0, len(places), size)]
-    shards = {parts/f'{i:06d}-{_word(word, *map(_size_and_time, g))}.csv': g for i, g in enumerate(groups)}
+    shards = {parts/f'{i:06d}-{_word(word, *map(file_stamp, g))}.csv': g for i, g in enumerate(groups)}
     try: lock = FileLock(parts/'lock', timeout=0).acquire()
     except Timeout:
         raise ValueError(f'{out} is being written by another process; wait for it, or name another file.') from None
