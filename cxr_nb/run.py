@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CARD', 'recipe_dls', 'recipe_learner', 'fit_recipe', 'fingerprint', 'environment', 'data_card', 'new_folder',
            'read_record', 'report_run', 'model_card', 'train_run', 'read_results', 'add_result', 'train_seeds',
-           'resume_run']
+           'resume_run', 'first_run']
 
 # %% ../nbs/09_run.ipynb #54242626
 import hashlib, json, os, platform, shutil, time, uuid, warnings
@@ -19,12 +19,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+import cxr_nb
 from fastai.vision.all import CSVLogger, default_device, num_distrib, set_seed
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from sklearn.metrics import ConfusionMatrixDisplay
 from .data import (PatientSplitter, check_leak, film_tfms, find_data, find_films, findings, get_dls, grey_copies, patient_id,
                          positive_class, walkthrough_dls)
+from .phantom import cache_folder
 from .model import build_model, model_stats
 from .train import KeepState, SaveBest, fast_step, get_learner, keep_memory, whole_file
 from .evaluate import OperatingPoint
@@ -543,3 +545,17 @@ def resume_run(
                          'go on with that version, or train again.') from e
     words = dict(path=path or was['path'], recipe=recipe, out=folder, positive=was['positive'], sensitivity=was['sensitivity'], fit=fit)
     return train_run(**words) if was['seeds'] is None else train_seeds(**words, n=was['seeds'])
+
+# %% ../nbs/09_run.ipynb #93ccb3e3
+def first_run(
+    path=None, # Data set, as for `find_data`
+) -> Path:     # Folder of the run, in `cache_folder`; treat it as read-only
+    "The default recipe's run on a data set: trained once for each version of the library, found again afterwards"
+    path = find_data(path)
+    sources = [*sorted(Path(cxr_nb.__file__).parent.glob('*.py')), *path.glob('patients.csv')]
+    key = hashlib.sha256(b''.join(f.read_bytes() for f in sources) + fingerprint(path).encode()).hexdigest()[:12]
+    out = cache_folder()/f'run-{key}'
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with FileLock(f'{out}.lock'): # whoever comes second waits
+        if (out/'run.json').is_file() or not out.is_dir(): train_run(path, out=out)
+    return out
