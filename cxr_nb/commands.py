@@ -95,7 +95,7 @@ def main():
 def cxr_report(
     run:str, # Folder of the run
     *,
-    sensitivity:float=.97, # Wanted on validation, above 0 and at most 1
+    sensitivity:float=None, # Wanted on validation, above 0 and at most 1; default: as before
     positive:str=None, # The class looked for; default: as before
 ):
     "Choose the operating point of a finished run anew; from then on its classifier calls by it"
@@ -133,6 +133,7 @@ def cxr_predict(
     from cxr_nb.data import find_films
     from cxr_nb import scale
     _check_out(out)
+    if not Path(films).exists(): raise FileNotFoundError(f'{films} does not exist; name a film, or a folder of films.')
     if maps and Path(maps).exists(): raise FileExistsError(f'{maps} exists already; name a new folder as --maps.')
     with scale.workers(workers, cluster):
         table = scale.predict_to_csv(run, find_films(films) if Path(films).is_dir() else [films], out)

@@ -151,11 +151,12 @@ def read_record(
 
 def report_run(
     folder,          # Folder of a finished run or series
-    sensitivity=.97, # At least this much is wanted on validation, above 0 and at most 1
+    sensitivity=None, # At least this much is wanted on validation, above 0 and at most 1; default: as before
     positive=None,   # The class looked for; default: as before
 ) -> dict:           # The run's record, with its report
     "Choose the operating point, let the classifier decide by it, and report; raises `FileNotFoundError` for an unfinished run"
     folder, record, clf = Path(folder), read_record(folder), load_classifier(folder)
+    record['wish'] = sensitivity = record.get('wish', .97) if sensitivity is None else sensitivity
     check_share('sensitivity', sensitivity)
     clf.positive = positive_class(clf.vocab, positive or clf.positive)
     clf = clf.fitted(read_predictions(folder, clf.positive)['valid'], sensitivity)
@@ -423,8 +424,8 @@ def _finish(clf, record, path, sides, out, sensitivity, start):
     pd.concat(said, names=['split']).droplevel(1).to_csv(out/'predictions.csv')
     counts = {s: len(films) for s, films in sides.items()}
     data = dict(name=path.name, fingerprint=fingerprint(path), **counts, card=data_card(path))
-    record |= dict(id=uuid.uuid4().hex[:12], data=data, vocab=clf.vocab, finished=f'{datetime.now():%Y-%m-%d %H:%M}',
-                   seconds=round(time.time() - start))
+    record |= dict(id=uuid.uuid4().hex[:12], data=data, vocab=clf.vocab, wish=sensitivity,
+                   finished=f'{datetime.now():%Y-%m-%d %H:%M}', seconds=round(time.time() - start))
     clf.about = {k: record[k] for k in ('id', 'recipe', 'seeds', 'data', 'versions', 'finished')}
     clf.save(out/'classifier.safetensors')
     _write_json(out/'metrics.json', record)
