@@ -56,7 +56,7 @@ def _interval(values, truth, patients):
         n = min(len(set(patients[of])) for of in (truth, ~truth))
         low, high = proportion_confint(values[0]*n, n, method='wilson')
     else:
-        odds = np.clip(logit(values) - logit(values[0]), -np.log(10), np.log(10)) # one without a mistake has infinite ones
+        odds = np.clip(logit(values) - logit(values[0]), -np.log(10), np.log(10)) # a resample without a mistake: infinite
         low, high = expit(logit(values[0]) + 1.96*np.nanstd(odds[1:])*np.array([-1, 1]))
     return max(0., float(low)), min(1., float(high))
 
