@@ -1,4 +1,4 @@
-"""Notebook, command, onnxruntime and page on the same 200 files, and what they take; writes nbs/page.json.
+"""Notebook, command, onnxruntime and page on the same 240 files, and what they take; writes nbs/page.json.
 
 python .ci/page.py RUN
 
@@ -13,17 +13,24 @@ import pandas as pd
 import torch
 from PIL import Image
 from playwright.sync_api import sync_playwright
-from cxr_nb.all import find_data, find_films, load_classifier, read_film, read_grey, read_predictions
+from cxr_nb.all import find_data, find_films, load_classifier, read_film, read_grey, read_predictions, write_dicom
 from cxr_nb.page import export_onnx, write_page
 
 out = Path(__file__).parent.parent/'nbs'/'page.json'
 
 def write_films(films, folder):
-    "120 films as they are, and 80 as PNG: 8 bits, 16 bits, odd sizes, EXIF"
+    "120 films as they are, 80 as PNG (8 bits, 16 bits, odd sizes, EXIF), and 40 as DICOM (8 bits, a window of 12 bits, signed, MONOCHROME1)"
     r, made = np.random.default_rng(0), []
-    for i, f in enumerate(films[:200]):
+    for i, f in enumerate(films[:240]):
         grey = read_grey(f)
         if i < 120: made.append(Path(shutil.copy(f, folder/f'{i:03d}{f.suffix}'))); continue
+        if i >= 200:
+            made.append(folder/f'{i:03d}.dcm')
+            deep = np.asarray(grey).astype(np.int16)*10
+            way = [dict(pixels=np.asarray(grey)), dict(pixels=deep.astype(np.uint16) + 300, WindowCenter=1575.5),
+                   dict(pixels=deep - 1500, WindowCenter=-224.5), dict(pixels=(3795 - deep).astype(np.uint16), photometric='MONOCHROME1', WindowCenter=2520.5)][i % 4]
+            write_dicom(made[-1], **way, **(dict(bits=12, WindowWidth=2551) if i % 4 else {}))
+            continue
         kind, more = 'plain deep odd turned'.split()[i % 4], {}
         if kind == 'deep': grey = Image.fromarray((np.asarray(grey).astype(np.uint16) << 4) + r.integers(0, 16, grey.size[::-1]).astype(np.uint16))
         if kind == 'odd': grey = grey.resize((int(grey.width*r.uniform(.5, 1)), int(grey.height*r.uniform(.7, 1.4))))
@@ -109,9 +116,10 @@ if __name__ == '__main__':
         half = export_onnx(clf, tmp/'half.onnx', preds, half=True)
         page = write_page(clf, tmp/'page.html', preds)
         browser, times = by_page(page, films)
-        jpeg = np.array([f.suffix != '.png' for f in films])
+        png, dicom = [np.array([f.suffix == s for f in films]) for s in ('.png', '.dcm')]
         parts = [('command', command, slice(None), 1e-3), ('onnxruntime', by_onnx(clf, file, films), slice(None), 1e-3),
-                 ('onnxruntime, half precision', by_onnx(clf, half, films), slice(None), .01), ('page, PNG', browser, ~jpeg, .01), ('page, JPEG', browser, jpeg, .01)]
+                 ('onnxruntime, half precision', by_onnx(clf, half, films), slice(None), .01), ('page, PNG', browser, png, .01), ('page, JPEG', browser, ~png & ~dicom, .01),
+                 ('page, DICOM', browser, dicom, .01)]
         reset = lambda t, which: t[which].reset_index(drop=True)
         rows = [agreement(way, reset(t, which), reset(mine, which), clf.point.threshold, allowed) for way, t, which, allowed in parts]
         measured = {'ONNX file: MB': round(file.stat().st_size/1e6, 1), 'page: MB': round(page.stat().st_size/1e6, 1),

@@ -43,6 +43,11 @@ def _print_report(folder):
     print(f"\n{rep['positive']} is {rep['story']}\n{rep['refused']['test']} films of the test refused; they count as wrong\n\n"
           f"{table.to_string()}\n\nClassifier, pictures, predictions and MODEL_CARD.md: {folder}")
 
+def _changed(preset, settings):
+    "A preset with other settings: another recipe, and named so, unless nothing but the seed differs"
+    r = replace(preset, **settings)
+    return r if replace(r, seed=preset.seed) == preset else replace(r, name=f'{preset.name}-changed')
+
 def cxr_train(
     path:str=None, # Data set: a folder with train/ and test/; default: CXR_DATA, else the phantoms
     *,
@@ -69,7 +74,7 @@ def cxr_train(
         if process: return scale.follow()
         if resume: folder = resume_run(resume, path, scale.fit_spread)
         else:
-            r = replace(RECIPES[recipe], **settings)
+            r = _changed(RECIPES[recipe], settings)
             print(f'{r.name}: {r.arch}, {r.size} px, {r.epochs} epochs')
             if seeds is None: folder = train_run(path, r, out, positive, sensitivity, scale.fit_spread)
             else: folder = train_seeds(path, r, seeds, out, positive, sensitivity, scale.fit_spread)
@@ -95,7 +100,7 @@ def main():
 def cxr_report(
     run:str, # Folder of the run
     *,
-    sensitivity:float=.97, # Wanted on validation, above 0 and at most 1
+    sensitivity:float=None, # Wanted on validation, above 0 and at most 1; default: as before
     positive:str=None, # The class looked for; default: as before
 ):
     "Choose the operating point of a finished run anew; from then on its classifier calls by it"
@@ -132,6 +137,7 @@ def cxr_predict(
     from cxr_nb.classifier import load_classifier
     from cxr_nb.data import find_films
     from cxr_nb import scale
+    if not Path(films).exists(): raise FileNotFoundError(f'{films} does not exist; name a film, or a folder of films.')
     _check_out(out)
     if maps and Path(maps).exists(): raise FileExistsError(f'{maps} exists already; name a new folder as --maps.')
     with scale.workers(workers, cluster):

@@ -151,15 +151,15 @@ def _hashed_patient(film, *stamp):
 def patient_id(
     film, # Path or name of a film, such as `person12_virus_48.jpeg`
 ) -> str: # The patient, such as `person12_virus`
-    "By `patients.csv`, else by the film's name, else by its PatientID (hashed); raises `ValueError` where none tells"
+    "By `patients.csv`, else by a DICOM file's PatientID (hashed), else by the film's name; raises `ValueError` where none tells"
     film = Path(film)
     book = film.parents[2]/'patients.csv' if len(film.parents) > 2 else None
     if book and book.is_file():
         name, listed = film.relative_to(book.parent).as_posix(), _listed(*file_stamp(book))
         if name in listed: return listed[name]
         raise ValueError(f'{book} names no patient for {name}; add it to the columns `file` and `patient`.')
+    if is_dicom(film): return _hashed_patient(*file_stamp(film)) # an export calls its files IM-0001-0001.dcm, whoever is on them
     if m := _patient.match(film.name): return m[1]
-    if is_dicom(film): return _hashed_patient(*file_stamp(film))
     raise ValueError(f'No patient in the file name {film.name}: it is not of the official naming; list all films '
                      'in a file patients.csv beside the folder train, with the columns `file` and `patient`.')
 

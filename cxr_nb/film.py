@@ -128,7 +128,10 @@ def is_dicom(
 
 def _check_header(ds):
     "Raises `ValueError` for what is no frontal chest X-ray in shades of grey"
-    words = lambda *tags: re.sub('[^A-Z0-9 _-]', '?', ' '.join(str(ds.get(tag) or '') for tag in tags).upper()).strip()
+    def words(*tags):
+        said = ' '.join(str(ds.get(tag) or '') for tag in tags).upper()
+        if not said.isprintable(): raise ValueError # a damaged length has made what follows part of it, perhaps a name
+        return re.sub('[^A-Z0-9 _-]', '?', said).strip()
     modality, part, colours = words('Modality'), words('BodyPartExamined'), words('PhotometricInterpretation')
     codes = [str(code.get('CodeMeaning')).upper() for code in ds.get('ViewCodeSequence') or ()]
     view = ' '.join([words('ViewPosition'), *codes])
@@ -149,8 +152,10 @@ def _check_header(ds):
 def _stored_pixels(ds):
     "The numbers in the pixels, (rows, columns); raises `ValueError` where a decoder is missing"
     from pydicom.pixels import get_decoder
+    from pydicom.uid import JPEGBaseline8Bit
     syntax = ds.file_meta.TransferSyntaxUID
     if not syntax.is_transfer_syntax: raise ValueError # damage
+    if syntax == JPEGBaseline8Bit and ds.BitsStored != 8: raise ValueError # damage, at which GDCM would end the process
     extra = all(map(find_spec, ('gdcm', 'openjpeg')))
     mend = 'export it uncompressed' if extra else "run: pip install 'cxr_nb[dicom]', or export it uncompressed"
     try: known = get_decoder(syntax).is_available
@@ -178,6 +183,7 @@ def _read_dicom(opened):
         _check_header(ds)
         _check_shape(ds.Columns, ds.Rows)
         numbers = _stored_pixels(ds).astype(np.int32) & (2**ds.BitsStored - 1) # bits above may hold an overlay
+        if numbers.ndim != 2: raise ValueError # more frames than the header says
         grey = _grey_levels(ds)[numbers]
     except _Unfit: raise
     except Exception as e: raise _Unfit('is a DICOM file that is damaged or cut short; copy it again') from e
@@ -189,14 +195,16 @@ def film_warning(
 ) -> str: # One or two clauses, '' where there is nothing to say
     "What a DICOM header says that a reader of the answer should know"
     if not is_dicom(file): return ''
-    ds = read_tags(file, ('PatientAge', 'PatientBirthDate', 'StudyDate', 'BurnedInAnnotation'))
-    age, born, taken = [str(ds.get(tag) or '') for tag in ('PatientAge', 'PatientBirthDate', 'StudyDate')]
+    try:
+        ds = read_tags(file, ('PatientAge', 'PatientBirthDate', 'StudyDate', 'BurnedInAnnotation'))
+        age, born, taken, burned = [str(ds.get(t) or '') for t in ('PatientAge', 'PatientBirthDate', 'StudyDate', 'BurnedInAnnotation')]
+    except Exception: return 'has a damaged age or date in its header; check whose film it is'
     if told := re.fullmatch(r'(\d+)Y?', age): years = int(told[1])
     elif age or not re.fullmatch(r'\d{16}', born + taken): years = 0 # in months, weeks or days; or nothing is known
     else: years = (int(taken) - int(born))//10_000 # dates are written 20200229
     adult = 'is of an adult; trust the answer only if the classifier was trained on adults'
     named = 'may have a name written into the picture; do not pass it on'
-    return '; '.join([adult]*(years >= 18) + [named]*(ds.get('BurnedInAnnotation') == 'YES'))
+    return '; '.join([adult]*(years >= 18) + [named]*(burned == 'YES'))
 
 # %% ../nbs/01_film.ipynb #4982282c
 Image.init() # all formats, now: two threads that meet a rare one first get in each other's way

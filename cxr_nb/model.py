@@ -113,7 +113,7 @@ def create_timm_body(
     cut=None,        # Children to keep (int), or a function from model to body; default: up to the last feature map
     weights=None,    # File of weights (.pth or .safetensors), instead of a package's or the hub's
 ) -> nn.Module:      # From (films, 3, height, width) to (films, features, rows, columns)
-    "A timm model without its head; `ValueError`, `TypeError`, `FileNotFoundError` or `ConnectionError` name the mend"
+    "A timm model without its head; `ValueError`, `TypeError`, `FileNotFoundError` or `ConnectionError` say how to fix it"
     arch = _arch(arch)
     if not (cut is None or isinstance(cut, int) or callable(cut)):
         raise TypeError(f'cut={cut!r} is neither a number of children to keep nor a function.')

@@ -233,7 +233,7 @@ def write_page(
     ort, wasm = parts.values()
     names = lambda found: 'globalThis.ort={' + re.sub(r'([\w$]+) as (\w+)', r'\2:\1', found[1]) + '};' # its own scope ends with its script
     ort = re.sub(r'export\s*\{([^}]*)\};?\s*(//# sourceMappingURL=.*)?\s*$', names, ort.decode())
-    scripts, style = [ort, read('film.js') + '\n' + read('page.js')], read('page.css')
+    scripts, style = [ort, '\n'.join(map(read, ('film.js', 'dicom.js', 'page.js')))], read('page.css')
     words = json.dumps(_metadata(classifier, preds), allow_nan=False).replace('<', '\\u003c') # no tag can end it
     filled = dict(policy=_policy(scripts, style), title=_title(classifier), style=style, words=words, model=_packed(model), wasm=_packed(wasm),
                   ort=scripts[0], code=scripts[1])

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from .data import file_stamp
 from .train import KeepState, whole_file
 from .classifier import load_classifier, read_answers
-from .run import fit_recipe, recipe_dls, recipe_learner
+from .run import fit_recipe, held_out, recipe_dls, recipe_learner
 
 # %% ../nbs/16_scale.ipynb #e916d40e
 _loaded = {} # the classifier that this process has, by its file and content
@@ -196,14 +196,17 @@ def fit_spread(
                          f'take --bs {n*(recipe.bs//n + 1)}.')
     path, keep = learn.dls.train_ds.items[0].absolute().parents[2], getattr(learn, 'keep_state', None)
     state = keep.file.read_bytes() if keep and keep.file.exists() else None
-    _tell((path, recipe, keep and keep.about, state))
+    _tell((path, recipe, held_out(path, recipe), keep and keep.about, state))
     _fit_together(learn, recipe, cbs)
 
 def follow(): # The learner of the last training, or None
     "What each process but the first does: train along until it is told that there is no more"
     learn = None
     while told := _tell():
-        path, recipe, about, state = told
+        path, recipe, held, about, state = told
+        if held != held_out(path, recipe):
+            raise ValueError(f'process {rank_distrib()} holds out other films of {path} than the first one; '
+                             'give all machines the same patients.csv and the same patient.key in the cache folder.')
         set_seed(recipe.seed, reproducible=True)
         learn = recipe_learner(recipe_dls(path, recipe), recipe)
         with TemporaryDirectory() as tmp:

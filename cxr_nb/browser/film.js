@@ -4,23 +4,24 @@ class Unfit extends Error {} // what is wrong with a film, and what to do, witho
 
 const text = (bytes, from, to) => String.fromCharCode(...bytes.subarray(from, to));
 
-function kindOf(head) { // the first bytes of a file
+function kindOf(head, name) { // the first bytes of a file
   const starts = s => text(head, 0, s.length) === s;
+  if (text(head, 128, 132) === 'DICM') return 'DICOM';
   if (starts('\x89PNG\r\n\x1a\n')) return 'PNG';
   if (starts('\xff\xd8\xff')) return 'JPEG';
   if (!head.length) throw new Unfit('is empty; copy it again');
-  if (text(head, 128, 132) === 'DICM') throw new Unfit('is a DICOM file, which this page does not read; save it as PNG, or ask cxr_predict');
   if (starts('II*\0') || starts('MM\0*')) throw new Unfit('is a TIFF, which this page does not read; save it as PNG, or ask cxr_predict');
   if (starts('GIF8') || starts('BM') || (starts('RIFF') && text(head, 8, 12) === 'WEBP'))
     throw new Unfit('is an image, but neither JPEG nor PNG; save it as one of these, or ask cxr_predict');
   if (starts('%PDF')) throw new Unfit('is a PDF; save the film in it as JPEG or PNG');
   if (text(head, 4, 8) === 'ftyp' || starts('\x1a\x45\xdf\xa3') || starts('RIFF') || starts('\0\0\x01\xba'))
     throw new Unfit('is a video or a phone\'s own image format; save one picture as JPEG or PNG');
-  throw new Unfit('is not an image; choose a JPEG or PNG');
+  if (/\.(dcm|dicom)$/i.test(name)) throw new Unfit('is no DICOM file (the letters DICM are missing after byte 128); export it again');
+  throw new Unfit('is not an image; choose a JPEG, PNG or DICOM file');
 }
 
 function checkShape(w, h) {
-  if (w*h > 2**26) throw new Unfit(`has ${Math.round(w*h/1e6)} million pixels; save it with at most 67`);
+  if (w*h > 2**26) throw new Unfit(`has ${Math.round(w*h/1e6).toLocaleString('en')} million pixels; save it with at most 67`);
   if (Math.min(w, h) < 32) throw new Unfit(`is ${w} by ${h} pixels; a film needs at least 32 on each side`);
   if (Math.max(w, h) > 4*Math.min(w, h)) throw new Unfit(`is ${w} by ${h} pixels, more than 4 to 1; take the whole film`);
 }
@@ -139,7 +140,7 @@ async function readPng(bytes) {
 }
 
 // JPEG: the browser decodes; shape, orientation and the end of the data are looked up here
-async function readJpeg(bytes) {
+async function decodeJpeg(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   let at = 2, frame, turn;
   for (; at + 4 <= bytes.length; at += 2 + view.getUint16(at + 2)) {
@@ -166,7 +167,12 @@ async function readJpeg(bytes) {
   picture.close();
   const rgba = pen.getImageData(0, 0, width, height).data, pixels = new Uint8Array(width*height);
   for (let i = 0, j = 0; i < pixels.length; i++, j += 4) pixels[i] = luma(rgba[j], rgba[j + 1], rgba[j + 2]);
-  return upright({width, height, pixels}, orientation);
+  return {width, height, pixels, orientation, channels: frame.channels};
+}
+
+async function readJpeg(bytes) {
+  const film = await decodeJpeg(bytes);
+  return upright(film, film.orientation);
 }
 
 // PIL's bilinear `resize`: weights of 22 binary places, a pass per direction, each rounded to 8 bits
@@ -198,10 +204,10 @@ function squeeze(film, size) {
   return shrink(shrink(film, size, !tall), size, tall).pixels;
 }
 
-async function readFilm(file) { // a File or Blob; gives {width, height, pixels} in grey, upright
-  const kind = kindOf(new Uint8Array(await file.slice(0, 256).arrayBuffer()));
+async function readFilm(file) { // a File or Blob; gives {width, height, pixels} in grey, upright, and perhaps a warning
+  const head = new Uint8Array(await file.slice(0, 256).arrayBuffer());
   if (file.size > 2**28) throw new Unfit('is larger than 256 MB; save it as 8-bit PNG or JPEG');
-  const bytes = new Uint8Array(await file.arrayBuffer()), film = await (kind === 'PNG' ? readPng : readJpeg)(bytes);
+  const read = {PNG: readPng, JPEG: readJpeg, DICOM: readDicom}[kindOf(head, file.name)], film = await read(new Uint8Array(await file.arrayBuffer()));
   if (film.pixels.every(v => v === film.pixels[0])) throw new Unfit('has one single grey level; it shows nothing');
   return film;
 }

@@ -3,7 +3,7 @@
 for (const way of ['RTCPeerConnection', 'webkitRTCPeerConnection']) delete globalThis[way]; // no browser's policy shuts this door yet
 
 const $ = id => document.getElementById(id), words = JSON.parse($('words').textContent), title = document.querySelector('h1').textContent;
-const films = []; // {file, row, ms, and why, or strangeness, probability and map}
+const films = []; // {file, row, ms, and why, or a warning, strangeness, probability and map}
 let session, shown, strength = .5, threshold = words.threshold;
 
 const percent = v => `${(100*v).toFixed(v > 0 && v < 1 ? 1 : 0)} %`;
@@ -96,6 +96,8 @@ function showAnswer() {
     $('call').className = call;
     $('call').textContent = `${call === 'positive' ? 'Positive: called' : 'Negative: not called'} ${words.positive}`;
     $('because').textContent = `It is called from a probability of ${short(threshold)} up (shaded).`;
+    $('warning').textContent = f.warning ? `It ${f.warning}.` : '';
+    $('warning').hidden = !f.warning;
     $('probability').textContent = `probability ${short(f.probability)}`;
     $('scale').setAttribute('aria-label', `Probability ${short(f.probability)}; called positive from ${short(threshold)} up`);
     $('mark').style.left = `${100*f.probability}%`;
@@ -120,7 +122,7 @@ function fillRow(f) {
   f.row.dataset.call = call;
   word.textContent = call; word.className = call;
   number.textContent = f.why ? '' : short(f.probability);
-  why.textContent = f.why || '';
+  why.textContent = f.why || f.warning || '';
 }
 
 function addRow(f) {
@@ -146,6 +148,7 @@ async function answer(file) {
   const begun = performance.now(), f = {file};
   try {
     f.film = await readFilm(file);
+    f.warning = f.film.warning;
     Object.assign(f, await ask(squeeze(f.film, words.size)));
     if (isStrange(f)) f.why = STRANGE;
   } catch (e) {
@@ -174,7 +177,7 @@ function take(list) {
 
 function saveCsv() {
   const cell = v => `"${String(v).replaceAll('"', '""')}"`;
-  const lines = films.map(f => [f.file.name, f.why ? '' : f.probability, callOf(f), f.why || '', threshold].map(cell).join(','));
+  const lines = films.map(f => [f.file.name, f.why ? '' : f.probability, callOf(f), f.why || f.warning || '', threshold].map(cell).join(','));
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([['file,probability,call,why,threshold', ...lines].join('\n') + '\n'], {type: 'text/csv'}));
   link.download = 'answers.csv';
