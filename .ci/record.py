@@ -3,15 +3,17 @@
 python .ci/record.py                                        the default recipe on the phantoms, a series of three, and what each network says of sets it was not chosen on
 python .ci/record.py FOLDER                                 on the real films: the walkthrough's recipe with Lite-0, and a series of three each of default and stronger
 python .ci/record.py FOLDER --recipes stronger --seeds 5    as much of it as is wanted; this is the way on a machine with a GPU, too, which fastai finds by itself
+python .ci/record.py --intervals                            no training: the intervals of every record once more, from its kept predictions, after lesson 06 has changed
 
 The phantoms' lesions were made as strong as they are while looking at the default set. So each of those networks is also evaluated
 on three other draws of patients, with their lesions and with the lesions erased: these numbers had no part in any choice.
 """
-import argparse
+import argparse, json
 from dataclasses import replace
 from pathlib import Path
 from sklearn.metrics import roc_auc_score
-from cxr_nb.all import RECIPES, add_result, find_films, load_classifier, log_odds, phantom_data, train_run, train_seeds
+from cxr_nb.all import (RECIPES, OperatingPoint, add_result, at_temperature, find_films, load_classifier, log_odds, metrics_table, phantom_data,
+                        read_predictions, train_run, train_seeds)
 
 root, fresh = Path(__file__).parent.parent, (11, 12, 13)
 results = root/'nbs'/'results.json'
@@ -37,10 +39,27 @@ def real_runs(path, names, n):
         else: folders = [*sorted(train_seeds(path, RECIPES[name], n, out).glob('seed-*')), out]
         for folder in folders: add_result(folder, results, keep=True)
 
+def intervals():
+    "The intervals of today's code, for every metric that needs no more digits than were kept; the values must not move"
+    records = json.loads(results.read_text(encoding='utf-8'))
+    for r in records:
+        if 'predictions' not in r: continue
+        report = r['report']
+        for split, p in read_predictions(results.parent/'predictions'/r['predictions'], report['positive']).items():
+            p = at_temperature(p, report['temperature'])
+            for at, point in (('at 0.5', OperatingPoint()), ('at the operating point', OperatingPoint(**report['point']))):
+                was, now = report['metrics'][split][at], metrics_table(p, point).round(5)
+                for k in was.keys() - {'Brier score', 'log loss', 'ECE'}: # temperature and logits were kept with four digits
+                    assert abs(was[k]['value'] - now.value[k]) < 5e-5, (r['predictions'], split, at, k, was[k], now.value[k])
+                    was[k] |= now.loc[k, ['low', 'high']].to_dict()
+    results.write_text(json.dumps(records, indent=1) + '\n', encoding='utf-8')
+
 if __name__ == '__main__':
     p = argparse.ArgumentParser()
     p.add_argument('path', nargs='?')
     p.add_argument('--recipes', nargs='+', choices=RECIPES, default=['default', 'stronger', 'walkthrough'])
     p.add_argument('--seeds', type=int, default=3)
+    p.add_argument('--intervals', action='store_true')
     a = p.parse_args()
-    real_runs(a.path, a.recipes, a.seeds) if a.path else phantom_runs()
+    if a.intervals: intervals()
+    else: real_runs(a.path, a.recipes, a.seeds) if a.path else phantom_runs()

@@ -16,7 +16,7 @@ def draw():
         p = at_temperature(read_predictions(nbs/'predictions'/r['predictions'])['test'], r['report']['temperature'])
         fpr, tpr, _ = roc_curve(p.truth, p.probs)
         together = members > 1
-        label = f"{name}, {members} networks together" if together else f'{name}, one network' if name == 'walkthrough' else None
+        label = f"{name}, {members} networks together" if together else f'{name} with Lite0, one network' if name == 'walkthrough' else None
         ax.step(fpr, tpr, where='post', color=colors[name], lw=2 if label else .8, alpha=1 if label else .5, label=label)
         if label:
             found, cleared = calls(p, OperatingPoint(r['report']['point']['threshold']))

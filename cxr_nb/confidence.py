@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.special import expit, logsumexp, xlogy
+from scipy.special import expit, logit, logsumexp, xlogy
 from statsmodels.stats.proportion import proportion_confint
 from .data import positive_class
 from .evaluate import OperatingPoint
@@ -50,13 +50,15 @@ def _auroc(W, score, truth):
     below = neg.cumsum(1) - neg/2
     return _share((pos*below).sum(1), pos.sum(1)*neg.sum(1))
 
-def _interval(draws, truth, patients):
-    "The middle 95 %; where every resample is perfect, Wilson's lower end for the class with fewer patients"
-    low, high = np.nanpercentile(draws, [2.5, 97.5])
-    if low == 1:
+def _interval(values, truth, patients):
+    "From the value and those of the resamples: normal in the log-odds; Wilson's for the smaller class at 0 and 1"
+    if values[0] in (0, 1):
         n = min(len(set(patients[of])) for of in (truth, ~truth))
-        low = proportion_confint(n, n, method='wilson')[0]
-    return float(low), float(high)
+        low, high = proportion_confint(values[0]*n, n, method='wilson')
+    else:
+        odds = np.clip(logit(values) - logit(values[0]), -np.log(10), np.log(10)) # a resample without a mistake: infinite
+        low, high = expit(logit(values[0]) + 1.96*np.nanstd(odds[1:])*np.array([-1, 1]))
+    return max(0., float(low)), min(1., float(high))
 
 def auroc_interval(
     scores,   # Score of each film, higher for the positive (films,)
@@ -71,8 +73,8 @@ def auroc_interval(
         raise ValueError('All films are of one class; an AUROC needs positive and negative ones.')
     if np.isnan(scores).any():
         raise ValueError(f'{np.isnan(scores).sum()} scores are NaN; leave those films out, or find out why.')
-    draws = _auroc(patient_weights(patients, n, seed), scores, truth)
-    return float(_auroc(np.ones((1, len(truth))), scores, truth)[0]), *_interval(draws, truth, patients)
+    values = _auroc(np.vstack([np.ones(len(truth)), patient_weights(patients, n, seed)]), scores, truth)
+    return float(values[0]), *_interval(values, truth, patients)
 
 # %% ../nbs/06_confidence.ipynb #fc4f6986
 @dataclass
@@ -176,9 +178,9 @@ def _rates(W, truth, positive, negative):
 
 # %% ../nbs/06_confidence.ipynb #ed57e0b6
 def _average_precision(W, score, truth):
-    found, alarms = [v[:, ::-1].cumsum(1) for v in _by_score(W, score, truth)]
-    steps = np.diff(found, axis=1, prepend=0)
-    return _share((steps*np.nan_to_num(_share(found, found + alarms))).sum(1), found[:, -1])
+    pos, neg = [v[:, ::-1] for v in _by_score(W, score, truth)]
+    found = pos.cumsum(1)
+    return _share((pos*np.nan_to_num(_share(found, found + neg.cumsum(1)))).sum(1), found[:, -1])
 
 def ece(
     probs, # Probability of the positive class (films,), 0 to 1
@@ -245,7 +247,9 @@ def metrics_table(
     found['F1'] = tuple(map(_f1, found['F1']))
     rows = {'accuracy': found['accuracy'], 'balanced accuracy': _mean_of(found['sensitivity'], found['specificity']), **found}
     W = np.vstack([np.ones(len(preds.truth)), patient_weights(preds.patients, n, seed)])
-    for k, v in _score_metrics(preds, W).items(): rows[k] = v[0], *_interval(v[1:], preds.truth, preds.patients)
+    for k, v in _score_metrics(preds, W).items():
+        near_one = k in ('AUROC', 'average precision')
+        rows[k] = v[0], *(_interval(v, preds.truth, preds.patients) if near_one else np.percentile(v[1:], [2.5, 97.5]))
     if prevalence is not None: rows |= _at_prevalence(found['sensitivity'], found['specificity'], prevalence)
     table = pd.DataFrame(rows, index=['value', 'low', 'high']).T
     return table.rename_axis(f'{preds.positive} {point}')
