@@ -58,7 +58,7 @@ def _interval(values, truth, patients):
     else:
         odds = np.clip(logit(values) - logit(values[0]), -np.log(10), np.log(10)) # a resample without a mistake: infinite
         low, high = expit(logit(values[0]) + 1.96*np.nanstd(odds[1:])*np.array([-1, 1]))
-    return max(0., float(low)), min(1., float(high))
+    return max(0., float(min(low, values[0]))), min(1., float(max(high, values[0])))
 
 def auroc_interval(
     scores,   # Score of each film, higher for the positive (films,)
@@ -209,7 +209,7 @@ def rate_interval(
         measured = k/(k - 1)*((found - share*films)**2).sum()/(n*share*(1 - share))
         effect = (rare*np.clip(measured, 1, alike) + 5*effect)/(rare + 5)
     low, high = proportion_confint(share*n/effect, n/effect, method='wilson')
-    return float(share), max(0., float(low)), min(1., float(high))
+    return float(share), max(0., min(low, share)), min(1., max(high, share)) # Wilson's ends can miss 0 and 1 by a rounding
 
 # %% ../nbs/06_confidence.ipynb #c4c14de9
 def _score_metrics(p, W):
