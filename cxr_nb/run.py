@@ -576,7 +576,7 @@ def first_run(
 ) -> Path:     # Folder of the run, in `cache_folder`; treat it as read-only
     "The default recipe's run on a data set: trained once for each version of the library, found again afterwards"
     path = find_data(path)
-    sources = [*sorted(Path(cxr_nb.__file__).parent.glob('*.py')), *path.glob('patients.csv')]
+    sources = [*sorted(Path(cxr_nb.__file__).parent.glob('[!_]*.py')), *path.glob('patients.csv')]
     key = hashlib.sha256(b''.join(f.read_bytes() for f in sources) + fingerprint(path).encode()).hexdigest()[:12]
     out = cache_folder()/f'run-{key}'
     cache_folder().mkdir(parents=True, exist_ok=True)
