@@ -1,9 +1,9 @@
 """Does one way lead from a film to a call? Adds what it measures to nbs/one_way.json.
 
-python .ci/one_way.py guard RUN             what the guard of a run refuses: its validation and test films, the test films turned and inverted, and no films at all
-python .ci/one_way.py blind RUN PICTURES    an exam that had no part in making the guard: the validation films turned and inverted, and pictures below PICTURES, a folder for each kind
-python .ci/one_way.py calls RUN             asks `cxr_predict` for the test folder, and counts again what the model card says
-python .ci/one_way.py full RUN FOLDER COPIES the films of FOLDER in their original size against squeezed copies of the same names below COPIES
+python nbs/records/one_way.py guard RUN             what the guard of a run refuses: its validation and test films, the test films turned and inverted, and no films at all
+python nbs/records/one_way.py blind RUN PICTURES    an exam that had no part in making the guard: the validation films turned and inverted, and pictures below PICTURES, a folder for each kind
+python nbs/records/one_way.py calls RUN             asks `cxr_predict` for the test folder, and counts again what the model card says
+python nbs/records/one_way.py full RUN FOLDER COPIES the films of FOLDER in their original size against squeezed copies of the same names below COPIES
 
 RUN is a folder of cxr_train, and its data set the one it was trained on, named by CXR_DATA (default: the phantoms). The guard's photographs need: pip install scikit-image
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
-from cxr_nb.all import find_data, find_films, load_classifier, read_grey
+from cxr_nb.all import find_data, find_films, load_classifier, read_image
 
-file = Path(__file__).parent.parent/'nbs'/'one_way.json'
+file = Path(__file__).parents[2]/'nbs'/'one_way.json'
 
 def half(im, left): return im.crop((0, 0, im.width//2, im.height) if left else (im.width - im.width//2, 0, im.width, im.height))
 
@@ -50,7 +50,7 @@ def non_films(r):
     return dict(photographs=photographs(r), text=[text(r) for _ in range(400)], digits=digits, noise=noise)
 
 def turned(files):
-    images = [read_grey(f) for f in files]
+    images = [read_image(f) for f in files]
     return {k: [f(im) for im in images] for k, f in TURNED.items()}
 
 def counted(clf, name, files):
@@ -89,7 +89,7 @@ def blind(run, pictures):
         rows.append(counted(clf, folder.name, sorted(folder.iterdir())))
     return dict(blind=merged(clf, rows, 'blind'))
 
-def calls(run):
+def decisions(run):
     "Sensitivity, specificity and the counts by the command's answers, beside those of the report"
     clf, path = load_classifier(run), find_data()
     with tempfile.TemporaryDirectory() as tmp:

@@ -1,8 +1,8 @@
 """Does a threshold chosen for a sensitivity of .97 keep it on new films? Three ways of choosing, tried on phantoms, read on the recorded runs.
 
-python .ci/transfer.py train     a share of the training labels `PNEUMONIA` is planted wrong (normal patients), films of two draws of
+python nbs/records/transfer.py train     a share of the training labels `PNEUMONIA` is planted wrong (normal patients), films of two draws of
                                  patients, three networks each with another share of the patients held out; results in nbs/transfer.json
-python .ci/transfer.py recorded  what the ways would have called on the test by the recorded predictions of nbs/predictions; they choose nothing
+python nbs/records/transfer.py recorded  what the ways would have called on the test by the recorded predictions of nbs/predictions; they choose nothing
 
 The ways: `all labels` takes every validation film at its label; `doubtful set aside` leaves out the positive ones that cleanlab doubts;
 `pooled` chooses one threshold on the validation films of the three networks together, each answered by the network that has not seen it.
@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from cleanlab.filter import find_label_issues
 from scipy.special import expit
-from cxr_nb.all import (RECIPES, at_temperature, choose_point, environment, find_films, fit_temperature, load_classifier,
+from cxr_nb.all import (RECIPES, apply_temperature, choose_threshold, environment, find_films, fit_temperature, load_classifier,
                         log_odds, patient_id, phantom_data, read_predictions, train_run)
 
-root, wish = Path(__file__).parent.parent, .97
+root, wish = Path(__file__).parents[2], .97
 recipe = replace(RECIPES['default'], size=64) # small, so that a dozen networks take minutes
-file = root/'nbs'/'transfer.json'
+file = root/'nbs'/'records'/'transfer.json'
 
 def mislabelled(draw, share):
     "Phantoms of a draw, of whose training labels PNEUMONIA a share is wrong: normal patients, all films of each"
@@ -63,9 +63,9 @@ def rates(probs, truth, threshold):
 def choices(valids):
     "The threshold of each network by each way, from calibrated validation answers"
     aside = [doubtful(v) for v in valids]
-    for way, points in {'all labels': [choose_point(v, wish) for v in valids],
-                        'doubtful set aside': [choose_point(keep(v, ~a), wish) for v, a in zip(valids, aside)],
-                        'pooled': [choose_point(pool(valids), wish)]*len(valids)}.items():
+    for way, points in {'all labels': [choose_threshold(v, wish) for v in valids],
+                        'doubtful set aside': [choose_threshold(keep(v, ~a), wish) for v, a in zip(valids, aside)],
+                        'pooled': [choose_threshold(pool(valids), wish)]*len(valids)}.items():
         for i, p in enumerate(points): yield way, i, p.threshold, int(aside[i].sum()) if way == 'doubtful set aside' else 0
 
 def trained():
@@ -81,7 +81,7 @@ def trained():
                 clf = load_classifier(out)
                 nets.append((clf, read_predictions(out, clf.positive)['valid']))
             temperatures = [fit_temperature(v) for _, v in nets]
-            valids = [at_temperature(v, t) for (_, v), t in zip(nets, temperatures)]
+            valids = [apply_temperature(v, t) for (_, v), t in zip(nets, temperatures)]
             chosen = list(choices(valids))
             for shift in (0, 1):
                 tests = [of_test(clf, phantom_data(seed=draw, scanner_shift=shift)) for clf, _ in nets]
@@ -93,11 +93,11 @@ def trained():
 
 def recorded():
     rows = []
-    for f in sorted((root/'nbs'/'predictions').glob('*.csv')):
+    for f in sorted((root/'nbs'/'records'/'predictions').glob('*.csv')):
         preds = read_predictions(f)
         try: t = fit_temperature(preds['valid'])
         except ValueError: continue # sixteen films, all right: no temperature, and no film to doubt
-        valid, test = (at_temperature(preds[s], t) for s in ('valid', 'test'))
+        valid, test = (apply_temperature(preds[s], t) for s in ('valid', 'test'))
         for way, _, threshold, n in choices([valid]):
             if way != 'pooled': rows.append(dict(run=f.stem, way=way, set_aside=n, **rates(test.probs, test.truth, threshold)))
     return rows

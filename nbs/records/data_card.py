@@ -1,13 +1,13 @@
 """What the names of the real films tell: counts for the data card of lesson 02, written to nbs/card.json. No film is opened.
 
-python .ci/data_card.py FOLDER
+python nbs/records/data_card.py FOLDER
 """
 import json, re, sys
 from pathlib import Path
 import pandas as pd
 from cxr_nb.data import count_films, find_data, find_films, patient_id
 
-results = Path(__file__).parent.parent/'nbs'/'card.json'
+results = Path(__file__).parents[2]/'nbs'/'card.json'
 
 def main(path):
     "Counts of files and patients"

@@ -1,14 +1,14 @@
 """What happens when a run is stopped or hindered? Tries it on small runs on phantoms, one thread on the CPU, and writes nbs/faults.json.
 
-python .ci/faults.py                 everything below but cost
-python .ci/faults.py train           SIGKILL at ten random moments of a training; gone on with, its classifier against that of a run never stopped
-python .ci/faults.py series          the same for a series, killed five times
-python .ci/faults.py predict         SIGKILL at ten random moments of cxr_predict: the file of answers is absent, the older one, or whole
-python .ci/faults.py hindered        a full disk and a disk that cannot be written (both small real file systems, which root may mount), Ctrl-C twice,
+python nbs/records/faults.py                 everything below but cost
+python nbs/records/faults.py train           SIGKILL at ten random moments of a training; gone on with, its classifier against that of a run never stopped
+python nbs/records/faults.py series          the same for a series, killed five times
+python nbs/records/faults.py predict         SIGKILL at ten random moments of cxr_predict: the file of answers is absent, the older one, or whole
+python nbs/records/faults.py hindered        a full disk and a disk that cannot be written (both small real file systems, which root may mount), Ctrl-C twice,
                                      two processes on one output, files that are removed, cut short or of something else
-python .ci/faults.py others          kills while copies are made and while a model is exported; a full disk for copies, answers and exports; a clock that is
+python nbs/records/faults.py others          kills while copies are made and while a model is exported; a full disk for copies, answers and exports; a clock that is
                                      set back, copies of an older version, a worker that is killed, films that disappear while they are answered for
-python .ci/faults.py cost            the default recipe on all phantoms: which share of the time goes into writing states
+python nbs/records/faults.py cost            the default recipe on all phantoms: which share of the time goes into writing states
 
 A training here lasts seconds, so a state is written every half second instead of every three minutes.
 """
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-results = Path(__file__).parent.parent/'nbs'/'faults.json'
+results = Path(__file__).parents[2]/'nbs'/'faults.json'
 ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'agg', 'PYTHONWARNINGS': 'ignore::FutureWarning', 'COLUMNS': '120'}
 QUICK = ['--size', '64', '--epochs', '2', '--sensitivity', '.9']
 
@@ -37,7 +37,7 @@ def run_as(*words):
     if 'CLOCK_BACK' in os.environ: # a day, some seconds after the start
         real, begun = time.time, time.time()
         time.time = lambda: real() - 86400*(real() > begun + float(os.environ['CLOCK_BACK']))
-    run.KeepState = partial(run.KeepState, every=.5, share=1.)
+    run.Checkpoint = partial(run.Checkpoint, every=.5, share=1.)
     sys.argv = list(words)
     main()
 
@@ -317,7 +317,7 @@ def others(tmp):
     status, last, lines = said(p, tmp)
     warned = [l.partition('Warning: ')[2] for l in lines.splitlines() if 'A worker died' in l and 'Warning: ' in l]
     row('a worker is killed, as when memory runs out', warned[0] if warned else last, 'whole answers' if answers.exists() else 'none',
-        'nothing: the same calls' if answers.exists() and calls(answers) == calls(tmp/'answers.csv') else 'THE ANSWERS DIFFER')
+        'nothing: the same calls' if answers.exists() and decisions(answers) == decisions(tmp/'answers.csv') else 'THE ANSWERS DIFFER')
 
     gone, answers = tmp/'drive', tmp/'gone.csv'
     shutil.copytree(films, gone)
@@ -329,7 +329,7 @@ def others(tmp):
     row('the folder of films disappears while they are answered for', last, 'answers with a reason in each row' if answers.exists() else 'none', 'nothing: each such film is named')
     return rows
 
-def calls(file):
+def decisions(file):
     import pandas as pd
     return pd.read_csv(file).call.tolist()
 

@@ -1,9 +1,9 @@
 """The recorded runs: trained below runs/ (a finished run is kept) and added to nbs/results.json.
 
-python .ci/record.py                                        the default recipe on the phantoms, a series of three, and what each network says of sets it was not chosen on
-python .ci/record.py FOLDER                                 on the real films: the walkthrough's recipe with Lite-0, and a series of three each of default and stronger
-python .ci/record.py FOLDER --recipes stronger --seeds 5    as much of it as is wanted; this is the way on a machine with a GPU, too, which fastai finds by itself
-python .ci/record.py --intervals                            no training: the intervals of every record once more, from its kept predictions, after lesson 06 has changed
+python nbs/records/record.py                                        the default recipe on the phantoms, a series of three, and what each network says of sets it was not chosen on
+python nbs/records/record.py FOLDER                                 on the real films: the walkthrough's recipe with Lite-0, and a series of three each of default and stronger
+python nbs/records/record.py FOLDER --recipes stronger --seeds 5    as much of it as is wanted; this is the way on a machine with a GPU, too, which fastai finds by itself
+python nbs/records/record.py --intervals                            no training: the intervals of every record once more, from its kept predictions, after lesson 06 has changed
 
 The phantoms' lesions were made as strong as they are while looking at the default set. So each of those networks is also evaluated
 on three other draws of patients, with their lesions and with the lesions erased: these numbers had no part in any choice.
@@ -12,11 +12,11 @@ import argparse, json
 from dataclasses import replace
 from pathlib import Path
 from sklearn.metrics import roc_auc_score
-from cxr_nb.all import (RECIPES, OperatingPoint, add_result, at_temperature, find_films, load_classifier, log_odds, metrics_table, phantom_data,
+from cxr_nb.all import (RECIPES, OperatingPoint, add_result, apply_temperature, find_films, load_classifier, log_odds, metrics_table, phantom_data,
                         read_predictions, train_run, train_seeds)
 
-root, fresh = Path(__file__).parent.parent, (11, 12, 13)
-results = root/'nbs'/'results.json'
+root, fresh = Path(__file__).parents[2], (11, 12, 13)
+results = root/'nbs'/'records'/'results.json'
 
 def auroc(clf, lesions, seed):
     "AUROC of a classifier on the test of one draw"
@@ -46,7 +46,7 @@ def intervals():
         if 'predictions' not in r: continue
         report = r['report']
         for split, p in read_predictions(results.parent/'predictions'/r['predictions'], report['positive']).items():
-            p = at_temperature(p, report['temperature'])
+            p = apply_temperature(p, report['temperature'])
             for at, point in (('at 0.5', OperatingPoint()), ('at the operating point', OperatingPoint(**report['point']))):
                 was, now = report['metrics'][split][at], metrics_table(p, point).round(5)
                 for k in was.keys() - {'Brier score', 'log loss', 'ECE'}: # temperature and logits were kept with four digits

@@ -1,8 +1,8 @@
 """The exam of the maps: trains what it needs below runs/ (a finished run is kept), and adds what it measures to nbs/explain.json.
 
-python .ci/explain.py exam [NAME ...]    every method, guess and ceiling on phantoms, or those named
-python .ci/explain.py shortcut           a network that was trained where a letter gives the class away
-python .ci/explain.py sanity [FOLDER]    randomised weights and other seeds; with FOLDER on its real films too, by the networks of `.ci/record.py FOLDER --recipes default`
+python nbs/records/explain.py exam [NAME ...]    every method, guess and ceiling on phantoms, or those named
+python nbs/records/explain.py shortcut           a network that was trained where a letter gives the class away
+python nbs/records/explain.py sanity [FOLDER]    randomised weights and other seeds; with FOLDER on its real films too, by the networks of `nbs/records/record.py FOLDER --recipes default`
 
 Method and cut were chosen on validation films of the default phantoms; the films scored are of another draw of patients, by which nothing was chosen.
 """
@@ -17,10 +17,10 @@ import pandas as pd
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 from cxr_nb.all import (METHODS, RECIPES, attributions, choose_cut, environment, explain, find_films, fingerprint, lesion_masks, load_classifier,
-                        log_odds, lung_prior, map_correlation, map_scores, patient_id, patient_weights, phantom_data, plot_explanation, pooled, randomised,
-                        rate_interval, read_films, read_grey, score_table, swap_curve, train_run, train_seeds)
+                        log_odds, lung_prior, map_correlation, map_scores, patient_id, bootstrap_weights, phantom_data, plot_explanation, pooled, randomised,
+                        rate_interval, read_xrays, read_image, score_table, swap_curve, train_run, train_seeds)
 
-root, draw, shares = Path(__file__).parent.parent, dict(n_train=4, val_films=2, n_test=160, seed=21), (0, .05, .1, .2, .3, .5, 1)
+root, draw, shares = Path(__file__).parents[2], dict(n_train=4, val_films=2, n_test=160, seed=21), (0, .05, .1, .2, .3, .5, 1)
 runs, chosen = root/'runs', 'HiResCAM, shifted'
 slow = 'integrated gradients', 'occlusion' # these are asked of one network, and left out of the other checks
 checked = ['Grad-CAM', 'HiResCAM, stride 16', chosen, 'gradient']
@@ -37,14 +37,14 @@ def marked_data():
     return path
 
 def networks():
-    "The series of the default recipe, which `.ci/record.py` makes too, and the network of the planted shortcut"
+    "The series of the default recipe, which `nbs/records/record.py` makes too, and the network of the planted shortcut"
     honest = runs/'phantoms-default'
     if not (honest/'metrics.json').exists(): train_seeds(phantom_data(), replace(RECIPES['default'], seed=0), 3, honest)
     marked = runs/'explain-marked-default'
     if not (marked/'metrics.json').exists(): train_run(marked_data(), replace(RECIPES['default'], seed=0), marked)
     return [load_classifier(f) for f in sorted(honest.glob('seed-*'))], load_classifier(marked), honest
 
-def squares_of(films, size): return np.stack(read_films(films, size))
+def squares_of(films, size): return np.stack(read_xrays(films, size))
 def rows_of(table, **names): return [dict(**names, measure=k, **{c: round(float(v), 4) for c, v in r.items()}) for k, r in table.iterrows()]
 
 def mean_interval(values, patients):
@@ -91,7 +91,7 @@ def exam(clfs, honest, names):
         if names and name not in names: continue
         cuts[name] = choose_cut(v, valid_masks)
         add(name, 'seed 0', m, cuts[name], swap=True)
-    W, target = patient_weights(patients), []
+    W, target = bootstrap_weights(patients), []
     if (chosen, 'seed 0') not in hits: return dict(cuts=cuts, exam=rows)
     top = map_scores(fixed['truth, 8 by 8'], masks).hit.values
     for network in ('seed 0', 'seed 1', 'seed 2', 'together'):
@@ -131,7 +131,7 @@ def shortcut(clf, honest):
     marked = [f for f, i in zip(films[1], ill) if i]
     letters = []
     for f in marked:
-        a, b = [np.asarray(read_grey(p), int) for p in (f, paths[0]/f.relative_to(paths[1]))]
+        a, b = [np.asarray(read_image(p), int) for p in (f, paths[0]/f.relative_to(paths[1]))]
         letters.append(ndimage.distance_transform_edt(np.abs(a - b) < 60) <= len(a)/22) # a film is 22 cm high
     patients, squares, rows = [patient_id(f) for f in marked], squares_of(marked, clf.size), []
     for method in METHODS:
@@ -151,7 +151,7 @@ def draw_shortcut(clf, honest, films):
         for ax, f, mask in zip(line, films, masks):
             plot_explanation(explain(c, f, chosen), mask, ax=ax)
             ax.set_title(f'{who}\n{ax.get_title()}', fontsize=10)
-    fig.savefig(root/'nbs'/'images'/'shortcut.png', dpi=65)
+    fig.savefig(root/'nbs'/'records'/'images'/'shortcut.png', dpi=65)
     plt.close(fig)
 
 if __name__ == '__main__':
@@ -165,7 +165,7 @@ if __name__ == '__main__':
             real = [load_classifier(f) for f in sorted((runs/'real-default').glob('seed-*'))]
             rows += sanity(real, one_each(Path(more[0])), 'real films')
         new = dict(sanity=rows)
-    file = root/'nbs'/'explain.json'
+    file = root/'nbs'/'records'/'explain.json'
     old = json.loads(file.read_text()) if file.exists() else {}
     if 'exam' in new: # what is not measured anew stays, in the order of the table
         again, order = set(r['method'] for r in new['exam']), [*METHODS, 'flat', 'lungs of the average film', 'usual places of lesions', *(f'truth, {k} by {k}' for k in (4, 8, 16))]

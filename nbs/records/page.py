@@ -1,6 +1,6 @@
 """Notebook, command, onnxruntime and page on the same 240 files, and what they take; writes nbs/page.json.
 
-python .ci/page.py RUN
+python nbs/records/page.py RUN
 
 RUN is a folder of cxr_train, and its data set the one it was trained on, named by CXR_DATA (default: the phantoms).
 Needs: pip install -e '.[page]' playwright, and a Chromium.
@@ -13,16 +13,16 @@ import pandas as pd
 import torch
 from PIL import Image
 from playwright.sync_api import sync_playwright
-from cxr_nb.all import find_data, find_films, load_classifier, read_film, read_grey, read_predictions, write_dicom
+from cxr_nb.all import find_data, find_films, load_classifier, read_xray, read_image, read_predictions, write_dicom
 from cxr_nb.page import export_onnx, write_page
 
-out = Path(__file__).parent.parent/'nbs'/'page.json'
+out = Path(__file__).parents[2]/'nbs'/'page.json'
 
 def write_films(films, folder):
     "120 films as they are, 80 as PNG (8 bits, 16 bits, odd sizes, EXIF), and 40 as DICOM (8 bits, a window of 12 bits, signed, MONOCHROME1)"
     r, made = np.random.default_rng(0), []
     for i, f in enumerate(films[:240]):
-        grey = read_grey(f)
+        grey = read_image(f)
         if i < 120: made.append(Path(shutil.copy(f, folder/f'{i:03d}{f.suffix}'))); continue
         if i >= 200:
             made.append(folder/f'{i:03d}.dcm')
@@ -53,7 +53,7 @@ def agreement(way, table, mine, threshold, allowed):
 def by_onnx(clf, file, films):
     words, session = None, onnxruntime.InferenceSession(file)
     words = json.loads(session.get_modelmeta().custom_metadata_map['cxr_nb'])
-    _, p, s, _ = session.run(None, dict(films=np.stack([read_film(f, words['size']) for f in films])))
+    _, p, s, _ = session.run(None, dict(films=np.stack([read_xray(f, words['size']) for f in films])))
     call = np.where(s > words['guard_limit'], 'refused', np.where(p >= words['threshold'], 'positive', 'negative'))
     return pd.DataFrame(dict(probability=np.where(call == 'refused', np.nan, p), call=call))
 
@@ -125,7 +125,7 @@ if __name__ == '__main__':
         measured = {'ONNX file: MB': round(file.stat().st_size/1e6, 1), 'page: MB': round(page.stat().st_size/1e6, 1),
                     'page, opened until ready: s': round(times['ready']/1000, 2), 'page, opened until first answer: s': round(times['first']/1000, 2),
                     'page, further film with its map: ms': round(times['film']), 'page, film and map drawn again: ms': round(times['draw']), **speed(clf, file)}
-    found = dict(run=clf.about['id'], data=clf.about['data']['name'].split('-')[0], size=clf.size, networks=len(clf.members), mirror=clf.mirror,
+    found = dict(run=clf.about['id'], data=clf.about['data']['name'].split('-')[0], size=clf.size, networks=len(clf.members), mirror=clf.flip_tta,
                  cores=os.cpu_count(), load=round(os.getloadavg()[0], 1), agreement=rows, sizes_and_times=measured)
     out.write_text(json.dumps(found, indent=1) + '\n')
     print(json.dumps(found, indent=1))

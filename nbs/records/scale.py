@@ -1,15 +1,15 @@
 """One network on two processes, answers from clusters, and the growth of it, recorded in nbs/scale.json (phantoms, one thread per process).
 
-python .ci/scale.py             everything below
-python .ci/scale.py processes   three seeds alone and on two gloo processes of torchrun; a killed one goes on; accelerate starts one and is refused
-python .ci/scale.py clusters    Dask and Ray, each of two local processes: the rows of one process, also when a worker is killed meanwhile
-python .ci/scale.py slurm       the same in a Slurm queue, by dask-jobqueue; two jobs, one of them cancelled meanwhile. Only when asked for
-python .ci/scale.py growth      films a second with 1 and 2 workers, memory with 1,000 and 10,000 films, where the time goes; wants a quiet machine
+python nbs/records/scale.py             everything below
+python nbs/records/scale.py processes   three seeds alone and on two gloo processes of torchrun; a killed one goes on; accelerate starts one and is refused
+python nbs/records/scale.py clusters    Dask and Ray, each of two local processes: the rows of one process, also when a worker is killed meanwhile
+python nbs/records/scale.py slurm       the same in a Slurm queue, by dask-jobqueue; two jobs, one of them cancelled meanwhile. Only when asked for
+python nbs/records/scale.py growth      films a second with 1 and 2 workers, memory with 1,000 and 10,000 films, where the time goes; wants a quiet machine
 """
 import json, os, shutil, signal, subprocess, sys, tempfile, threading, time
 from pathlib import Path
 
-results = Path(__file__).parent.parent/'nbs'/'scale.json'
+results = Path(__file__).parents[2]/'nbs'/'scale.json'
 os.environ |= {'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'agg', 'PYTHONWARNINGS': 'ignore', 'TQDM_DISABLE': '1', 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0'}
 scripts = Path(sys.executable).parent
 
@@ -78,7 +78,7 @@ def kill_one(parts, name):
 def clusters(tmp):
     import numpy as np, torch
     from contextlib import contextmanager
-    from cxr_nb.all import load_classifier, predict_to_csv, workers
+    from cxr_nb.all import load_classifier, predict_folder, workers
     torch.set_num_threads(1)
     run, films = trained(tmp)
     clf = load_classifier(run)
@@ -104,7 +104,7 @@ def clusters(tmp):
                 if killed:
                     killer = threading.Thread(target=kill_one, args=[Path(f'{out}.parts'), name])
                     killer.start()
-                with workers(cluster=address): table = predict_to_csv(run, films, out, size=16)
+                with workers(cluster=address): table = predict_folder(run, films, out, size=16)
                 if killed: killer.join()
                 logits = [c for c in one if c.startswith('logit_')]
                 rows.append(dict(cluster=kind, films=len(films), killed_worker=killed, calls_equal=table.call.tolist() == one.call.tolist(),
@@ -117,7 +117,7 @@ def slurm(tmp):
     import numpy as np, torch
     from dask.distributed import Client
     from dask_jobqueue import SLURMCluster
-    from cxr_nb.all import load_classifier, predict_to_csv, workers
+    from cxr_nb.all import load_classifier, predict_folder, workers
     torch.set_num_threads(1)
     run, films = trained(tmp)
     one, queued = load_classifier(run).predict(films), lambda: subprocess.run(['squeue', '-h', '-o', '%i'], capture_output=True, text=True).stdout.split()
@@ -135,7 +135,7 @@ def slurm(tmp):
                 jobs = queued()
             killer = threading.Thread(target=cancel if cancelled else lambda: None)
             killer.start()
-            table = predict_to_csv(run, films, out, size=8)
+            table = predict_folder(run, films, out, size=8)
         killer.join()
         rows.append(dict(jobs=len(jobs), cancelled=cancelled, films=len(films), calls_equal=table.call.tolist() == one.call.tolist(),
                          largest_difference=float(np.nanmax(np.abs(table.probability.values - one.probability.values)))))
@@ -146,7 +146,7 @@ def slurm(tmp):
 
 def growth(tmp):
     import psutil, torch
-    from cxr_nb.all import load_classifier, predict_to_csv, read_films, workers
+    from cxr_nb.all import load_classifier, predict_folder, read_xrays, workers
     torch.set_num_threads(1)
     run, films = trained(tmp)
     many = tmp/'many'
@@ -168,23 +168,23 @@ def growth(tmp):
         t = threading.Thread(target=watch)
         t.start()
         start = time.time()
-        with workers(n): predict_to_csv(run, names[:k], tmp/'answers.csv')
+        with workers(n): predict_folder(run, names[:k], tmp/'answers.csv')
         seconds = time.time() - start
         over.set(); t.join()
         row = dict(workers=n, films=k, seconds=round(seconds, 2), films_per_second=round(k/seconds, 1), first_process_mb=round(most[0]/1e6), worker_mb=round(most[1]/1e6))
         print(row, flush=True)
         return row
 
-    with workers(2): predict_to_csv(run, names[:600], tmp/'warm.csv') # starts the workers, which stay
+    with workers(2): predict_folder(run, names[:600], tmp/'warm.csv') # starts the workers, which stay
     rows = [watched(n, k) for k in (1000, 10_000) for n in (1, 2)] + [watched(n, 1000) for n in (2, 1)]
     clf, parts = load_classifier(run), dict(reading=0., network=0., guard=0., writing=0.)
     for i in range(0, 1024, 64):
-        t0 = time.time(); squares = read_films(names[i:i+64], clf.size)
+        t0 = time.time(); squares = read_xrays(names[i:i+64], clf.size)
         t1 = time.time(); logits = clf.logits(squares)
         t2 = time.time(); clf.guard.score(squares)
         t3 = time.time(); clf.decide(clf.answers(names[:1]).head(0)).to_csv(tmp/'x.csv')
         for k, v in zip(parts, (t1 - t0, t2 - t1, t3 - t2, 0)): parts[k] += v
-    table = predict_to_csv(run, names[:1024], tmp/'x.csv')
+    table = predict_folder(run, names[:1024], tmp/'x.csv')
     t = time.time(); table.to_csv(tmp/'y.csv', index=False); parts['writing'] = time.time() - t
     record = json.loads((run/'metrics.json').read_text())
     return dict(arch=record['recipe']['arch'], size=record['recipe']['size'], rows=rows, milliseconds_per_film={k: round(v*1000/1024, 3) for k, v in parts.items()})
