@@ -11,7 +11,7 @@ from . import (phantom, film, data, model, train, evaluate as _evaluate, confide
                     scale)
 from .phantom import *
 from .film import *
-from .data import *
+from .dataset import *
 from .model import *
 from .train import *
 from .evaluate import *
@@ -20,9 +20,9 @@ from .threshold import *
 from .classifier import *
 from .recipe import *
 from .run import *
-from .audit import *
+from .auditing import *
 from .shift import *
-from .explain import *
+from .maps import *
 from .bench import *
 from .page import *
 from .map_exam import *

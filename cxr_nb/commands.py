@@ -117,7 +117,7 @@ def _write_maps(clf, table, folder):
     "A picture for every film with a call; the number in its name is the row of the answers, counted from 1"
     import matplotlib.pyplot as plt
     from tqdm import tqdm
-    from cxr_nb.explain import explain, plot_explanation
+    from cxr_nb.maps import explain, plot_explanation
     called = table[table.call != 'refused']
     for row in tqdm(called.itertuples(), total=len(called), desc='maps', unit='film', leave=False):
         fig = plot_explanation(explain(clf, row.file)).figure
@@ -135,17 +135,17 @@ def cxr_predict(
 ):
     "Answer for films; the exit status is 1 where some could not be read"
     from cxr_nb.classifier import load_classifier
-    from cxr_nb.data import find_films
+    from cxr_nb.dataset import find_films
     from cxr_nb import scale
     if not Path(films).exists(): raise FileNotFoundError(f'{films} does not exist; name a film, or a folder of films.')
     _check_out(out)
     if maps and Path(maps).exists(): raise FileExistsError(f'{maps} exists already; name a new folder as --maps.')
     with scale.workers(workers, cluster):
-        table = scale.predict_to_csv(run, find_films(films) if Path(films).is_dir() else [films], out)
+        table = scale.predict_folder(run, find_films(films) if Path(films).is_dir() else [films], out)
     if maps:
         Path(maps).mkdir(parents=True)
         _write_maps(load_classifier(run), table, Path(maps))
-    counts, unread = table.call.value_counts(), int(table.strangeness.isna().sum())
+    counts, unread = table.call.value_counts(), int(table.ood_score.isna().sum())
     warned = int(((table.call != 'refused') & (table.why != '')).sum())
     print(', '.join(f'{counts.get(c, 0)} {c}' for c in ('positive', 'negative', 'refused')) + f': {out}')
     if warned: print(f'{warned} of these answers come with a warning; the column why has it.')
@@ -190,9 +190,9 @@ def cxr_audit(
     positive:str=None, # The class looked for; default: the one that is not called normal
 ):
     "What would a folder of chest X-rays let a network cheat with? Writes JSON and a page, and prints the flags"
-    from cxr_nb.audit import audit, write_audit
-    from cxr_nb.data import find_data
-    from cxr_nb.run import new_folder
+    from cxr_nb.auditing import audit, write_audit
+    from cxr_nb.dataset import find_data
+    from cxr_nb.files import new_folder
     path = find_data(path)
     with new_folder(out, 'audits', path.name) as folder: # there before the minutes of measuring
         found = audit(path, positive=positive)

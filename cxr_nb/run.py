@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CARD', 'recipe_dls', 'recipe_learner', 'fit_recipe', 'fingerprint', 'held_out', 'environment', 'data_card',
-           'new_folder', 'read_record', 'report_run', 'model_card', 'train_run', 'read_results', 'add_result',
-           'train_seeds', 'resume_run', 'first_run']
+           'read_record', 'report_run', 'model_card', 'train_run', 'read_results', 'add_result', 'train_seeds',
+           'resume_run', 'first_run']
 
 # %% ../nbs/09_run.ipynb #54242626
 import hashlib, json, os, platform, shutil, time, uuid, warnings
@@ -24,16 +24,20 @@ from fastai.vision.all import CSVLogger, default_device, num_distrib, set_seed
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from sklearn.metrics import ConfusionMatrixDisplay
-from .data import (PatientSplitter, check_leak, film_tfms, find_data, find_films, findings, get_dls, grey_copies, patient_id,
-                         positive_class, walkthrough_dls)
-from .phantom import cache_folder
+from .dataset import PatientSplitter, check_leak, find_films, findings, positive_class
+from .loaders import augmentations, get_dls, walkthrough_dls
+from .dataset import find_data, cached_squares, patient_id
+from .files import cache_folder
 from .model import build_model, model_stats
-from .train import KeepState, SaveBest, fast_step, get_learner, keep_memory, whole_file
+from .checkpoint import Checkpoint
+from .train import SaveBest, use_channels_last, get_learner, keep_memory
+from .files import atomic_write
 from .evaluate import OperatingPoint
-from .confidence import (calls, error_blocks, film_kind, metrics_table, plot_curves, plot_subgroups, read_predictions,
-                               subgroups)
-from .threshold import at_temperature, calibration_table, check_share, choice_interval, plot_reliability
-from .classifier import Classifier, fit_guard, load_classifier, read_answers
+from .confidence import decisions, error_blocks, metrics_table, plot_curves, plot_subgroups, read_predictions, subgroups
+from .dataset import subgroup_of
+from .threshold import apply_temperature, calibration_table, choice_interval, plot_reliability
+from .files import check_share
+from .classifier import Classifier, fit_input_check, load_classifier, read_answers
 from .recipe import RECIPES, Recipe
 
 # %% ../nbs/09_run.ipynb #530cdd0f
@@ -46,7 +50,7 @@ def recipe_dls(
     r, stats = recipe, model_stats(recipe.arch)
     if r.crops: return walkthrough_dls(path, r.bs, r.size, r.valid_name, stats, device=device)
     splitter = PatientSplitter(r.valid_pct, r.split_seed)
-    return get_dls(path, r.bs, r.size, r.valid_name, splitter, film_tfms(r.stretch, r.sharpness), stats, device=device)
+    return get_dls(path, r.bs, r.size, r.valid_name, splitter, augmentations(r.stretch, r.sharpness), stats, device=device)
 
 def recipe_learner(
     dls,    # Batches, as from `recipe_dls`
@@ -55,7 +59,7 @@ def recipe_learner(
 ): # fastai's `Learner`
     "Network, loss and optimiser of a recipe"
     model = build_model(recipe.arch, len(dls.vocab), weights=recipe.weights)
-    return fast_step(get_learner(dls, model, recipe.smoothing, recipe.mixup, path))
+    return use_channels_last(get_learner(dls, model, recipe.smoothing, recipe.mixup, path))
 
 def fit_recipe(
     learn,  # Learner to train
@@ -115,33 +119,10 @@ def data_card(
         raise ValueError(f'{file} is not a JSON object ({e}); write {json.dumps(CARD)}.') from e
     return {k: str(said.get(k, '')) for k in CARD}
 
-# %% ../nbs/09_run.ipynb #8b2acbc6
-@contextmanager
-def new_folder(
-    out,  # Folder to make, or None for one below `base`
-    base, # Where it goes by default, such as 'runs'
-    name, # and the end of its name there
-): # A context manager that gives the folder (Path), which nobody else has
-    "Make a folder, and take it away if something fails while it is empty; raises `FileExistsError` where `out` is there"
-    stem = f'{datetime.now():%Y%m%d-%H%M%S}-{name}'
-    for i in count(1):
-        folder = Path(out) if out else Path(base)/(stem if i == 1 else f'{stem}-{i}')
-        try: folder.mkdir(parents=True)
-        except FileExistsError:
-            what = f'{out} exists already; name a new folder as --out, so that nothing earlier is lost.'
-            if out: raise FileExistsError(what) from None
-        except OSError as e:
-            raise OSError(f'{folder} cannot be made ({e.strerror}); name a folder that can be written as --out.') from e
-        else: break
-    try: yield folder
-    except BaseException:
-        with suppress(OSError): folder.rmdir()
-        raise
-
 # %% ../nbs/09_run.ipynb #510057ee
 def _write_json(file, what):
     "In one step, so that a crash leaves the old file or the new one"
-    with whole_file(file) as part: part.write_text(json.dumps(what, indent=1, allow_nan=False) + '\n', encoding='utf-8')
+    with atomic_write(file) as part: part.write_text(json.dumps(what, indent=1, allow_nan=False) + '\n', encoding='utf-8')
 
 def read_record(
     folder, # Folder of a finished run or series
@@ -163,11 +144,11 @@ def report_run(
     clf.positive = positive_class(clf.vocab, positive or clf.positive)
     clf = clf.fitted(read_predictions(folder, clf.positive)['valid'], sensitivity)
     decided = clf.decide(read_answers(folder/'predictions.csv'))
-    with whole_file(folder/'predictions.csv') as part: decided.to_csv(part, index=False)
+    with atomic_write(folder/'predictions.csv') as part: decided.to_csv(part, index=False)
     clf.save(folder/'classifier.safetensors')
-    preds = {s: at_temperature(p, clf.temperature) for s, p in read_predictions(folder, clf.positive).items()}
+    preds = {s: apply_temperature(p, clf.temperature) for s, p in read_predictions(folder, clf.positive).items()}
     test = preds['test']
-    groups = subgroups(test, [film_kind(f) for f in test.files], clf.point, blocks=error_blocks(test, clf.point))
+    groups = subgroups(test, [subgroup_of(f) for f in test.files], clf.point, blocks=error_blocks(test, clf.point))
     record['report'] = _report(clf, preds, groups, sensitivity)
     _draw_report(clf, preds, groups, folder)
     (folder/'MODEL_CARD.md').write_text(model_card(record), encoding='utf-8')
@@ -188,7 +169,7 @@ def _rows(table):
 
 def _count_calls(p, point):
     "The confusion matrix, with a column for what was refused"
-    found, cleared = calls(p, point)
+    found, cleared = decisions(p, point)
     said = {'called positive': found, 'called negative': cleared, 'refused': p.refused}
     sides = dict(positive=p.truth, negative=~p.truth)
     return {f'{s} {c}': int((side & made).sum()) for s, side in sides.items() for c, made in said.items()}
@@ -197,7 +178,7 @@ def _report(clf, preds, groups, sensitivity):
     "Everything that is said of a classifier, ready for JSON"
     test, points = preds['test'], {'at 0.5': OperatingPoint(), 'at the operating point': clf.point}
     metrics = {s: {at: _rows(metrics_table(p, point)) for at, point in points.items()} for s, p in preds.items()}
-    calibration = calibration_table(before=at_temperature(test, 1/clf.temperature), after=test)
+    calibration = calibration_table(before=apply_temperature(test, 1/clf.temperature), after=test)
     chosen = clf.point.split == 'valid' # else there was no threshold to choose, and no luck of the choice
     choice = _rows(choice_interval(preds['valid'], test, sensitivity)) if chosen else {}
     return dict(positive=clf.positive, temperature=round(clf.temperature, 4), temperature_story=clf.about['temperature_story'],
@@ -220,7 +201,7 @@ def _draw_report(clf, preds, groups, out):
     save = lambda ax, name: (ax.figure.savefig(out/name, dpi=100, bbox_inches='tight'), plt.close(ax.figure))
     save(plot_curves(test, point)[0], 'curves.png')
     n = 2 + test.refused.any() # a third column where something was refused
-    said = np.where(test.refused, 2, calls(test, point)[0].astype(int))
+    said = np.where(test.refused, 2, decisions(test, point)[0].astype(int))
     ax = ConfusionMatrixDisplay.from_predictions(
         test.truth.astype(int), said, labels=range(n), display_labels=[f'not {clf.positive}', clf.positive, 'refused'][:n],
         cmap='Blues', colorbar=False, text_kw=dict(fontsize=14)).ax_
@@ -228,7 +209,7 @@ def _draw_report(clf, preds, groups, out):
     save(ax, 'confusion_matrix.png')
     axs = plt.subplots(1, 2, figsize=(8, 3.6), layout='constrained')[1]
     for ax, p in zip(axs, preds.values()):
-        plot_reliability(ax=ax, before=at_temperature(p, 1/clf.temperature), after=p)
+        plot_reliability(ax=ax, before=apply_temperature(p, 1/clf.temperature), after=p)
         ax.set_title(f'Reliability, {p.split}')
     save(axs[0], 'reliability.png')
     save(plot_subgroups(groups), 'subgroups.png')
@@ -406,7 +387,7 @@ def _fit(learn, recipe, out, begun, fit):
     "Train, or go on with it; the learner ends with its best weights"
     keep_memory()
     about = dict(recipe=json.dumps(asdict(recipe)))
-    keep = KeepState(out/'state.safetensors', data=begun['fingerprint'], held=begun['held'], **about)
+    keep = Checkpoint(out/'state.safetensors', data=begun['fingerprint'], held=begun['held'], **about)
     cbs = [SaveBest(out/'best.safetensors', **about), CSVLogger('history.csv')]
     try:
         with learn.added_cbs(keep): fit(learn, recipe, cbs)
@@ -421,7 +402,7 @@ def _fit(learn, recipe, out, begun, fit):
 def _finish(clf, record, path, sides, out, sensitivity, start):
     "Answers, classifier and report of a run or a series"
     said = {s: _label(clf.answers(list(sides[s]), progress=True), sides[s]) for s in ('valid', 'test')}
-    if unread := [why for table in said.values() for why in table.why[table.strangeness.isna()]]: # others may hold a warning
+    if unread := [why for table in said.values() for why in table.why[table.ood_score.isna()]]: # others may hold a warning
         raise ValueError(f'{len(unread)} films can no longer be read: {unread[0]} Put them back as they were.')
     pd.concat(said, names=['split']).droplevel(1).to_csv(out/'predictions.csv')
     counts = {s: len(films) for s, films in sides.items()}
@@ -439,7 +420,7 @@ def train_run(
     out=None,    # Folder of the run, new or to go on with; default: `runs/<time>-<recipe>`
     positive=None, # The class looked for; default: the one that is not called normal
     sensitivity=.97, # At least this much is wanted on validation, above 0 and at most 1
-    fit=fit_recipe, # What trains a learner by a recipe; lesson 16 has one for several processes
+    fit=fit_recipe, # What trains a learner by a recipe; lesson 21 has one for several processes
 ) -> Path:       # The run's folder
     "Train by a recipe and report on the test, once; raises before training what is wrong with data, weights or `out`"
     start, path = time.time(), find_data(path)
@@ -453,12 +434,12 @@ def train_run(
         sides = dict(train=dls.train_ds.items, valid=dls.valid_ds.items, test=find_films(path, 'test'))
         for name in ('valid', 'test'): _check_side(name, sides[name], positive)
         films = find_films(path, 'train') + (find_films(path, recipe.valid_name) if recipe.valid_name else [])
-        square = dict(zip(films, grey_copies(films, recipe.size)))
-        guard = fit_guard(*[np.stack([square[f] for f in sides[s]]) for s in ('train', 'valid')])
+        square = dict(zip(films, cached_squares(films, recipe.size)))
+        guard = fit_input_check(*[np.stack([square[f] for f in sides[s]]) for s in ('train', 'valid')])
         learn = recipe_learner(dls, recipe, out)
         told, spent = _fit(learn, recipe, out, begun, fit)
         stats, record = model_stats(recipe.arch), dict(recipe=asdict(recipe), seeds=[recipe.seed], **told, **env)
-        clf = Classifier([learn.model], recipe.arch, recipe.size, stats, list(dls.vocab), positive, recipe.mirror, guard)
+        clf = Classifier([learn.model], recipe.arch, recipe.size, stats, list(dls.vocab), positive, recipe.flip_tta, guard)
         _finish(clf, record, path, sides, out, sensitivity, start - spent)
         # nothing is left to go on with, and the classifier's file holds the weights
         for name in ('run.json', 'state.safetensors', 'best.safetensors'): (out/name).unlink(missing_ok=True)

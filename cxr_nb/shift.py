@@ -13,8 +13,8 @@ from fastai.vision.all import parent_label
 from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 from torchvision.transforms.v2 import functional as V
-from .film import read_film
-from .data import blurred
+from .film import read_xray
+from .loaders import blurred
 from .confidence import log_odds
 
 # %% ../nbs/11_shift.ipynb #e4941a64
@@ -43,7 +43,7 @@ def shift_table(
     films, # Paths of films, in folders named by class
 ) -> pd.DataFrame: # A row per shift: log loss, AUROC, sensitivity and specificity at the classifier's operating point
     "What a classifier would say of the same films, taken another way; its guard is not asked"
-    x = torch.from_numpy(np.stack([read_film(f, clf.size) for f in films]))[:, None]/255
+    x = torch.from_numpy(np.stack([read_xray(f, clf.size) for f in films]))[:, None]/255
     truth, rows = np.array([parent_label(f) == clf.positive for f in films]), {}
     for name, change in SHIFTS.items():
         squares = (change(x)[:, 0]*255).round().byte().numpy()

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.special import expit
-from .film import read_film, read_grey
-from .data import blurred
+from .film import read_xray, read_image
+from .loaders import blurred
 from .confidence import log_odds
 
 # %% ../nbs/12_explain.ipynb #e13c9e3d
@@ -68,7 +68,7 @@ METHODS = {
 
 def attributions(
     clf,     # A `Classifier`
-    squares, # What `read_film` gives (films, size, size), uint8
+    squares, # What `read_xray` gives (films, size, size), uint8
     method='HiResCAM, shifted', # One of `METHODS`
     bs=16,   # Films at a time
 ) -> np.ndarray: # (films, rows, columns) on the method's own grid; above 0 where the film speaks for the positive class
@@ -86,7 +86,7 @@ def attributions(
                 logits = net(x)
                 return (logits[:, i] - logits[:, others].logsumexp(1))/clf.temperature
             views.append(how(odds, net, x.clone(), stride).detach())
-            if clf.mirror: views.append(how(odds, net, x.flip(3), stride).detach().flip(3))
+            if clf.flip_tta: views.append(how(odds, net, x.flip(3), stride).detach().flip(3))
         done.append(torch.stack(views).mean(0)[:, 0].float().cpu().numpy())
     return np.concatenate(done)
 
@@ -114,8 +114,8 @@ def explain(
     film, # Path of a film
     method='HiResCAM, shifted', # One of `METHODS`
 ) -> Explanation: # Film, map and probability
-    "Where did it look? Raises `ValueError` as `read_grey` does, and for an unknown method; the guard is not asked"
-    grey, square = np.asarray(read_grey(film)), read_film(film, clf.size)
+    "Where did it look? Raises `ValueError` as `read_image` does, and for an unknown method; the guard is not asked"
+    grey, square = np.asarray(read_image(film)), read_xray(film, clf.size)
     found = enlarge_maps(attributions(clf, [square], method), grey.shape)[0]
     p = expit(log_odds(clf.logits([square]), clf.vocab, clf.positive)/clf.temperature)[0]
     return Explanation(grey, found, float(p), clf.positive, method, METHODS[method][2])

@@ -29,8 +29,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
-from .film import is_dicom, read_film, read_grey
-from .data import find_data, find_films, findings, patient_id, positive_class
+from .film import is_dicom, read_xray, read_image
+from .dataset import find_data, patient_id
+from .dataset import find_films, findings, positive_class
 from .model import create_timm_body, model_stats
 from .confidence import auroc_interval
 
@@ -61,7 +62,7 @@ def find_marker(
 # %% ../nbs/10_audit.ipynb #4c8a2b13
 def _measure(film):
     "Row, hash and small copy of one film, or the reason why it cannot be read"
-    try: grey, data = read_grey(film), film.read_bytes()
+    try: grey, data = read_image(film), film.read_bytes()
     except ValueError as e: return str(e)
     if is_dicom(film): mode = 'DICOM'
     else:
@@ -219,7 +220,7 @@ def frozen_features(
     out = []
     with torch.inference_mode():
         for i in range(0, len(files), 64):
-            x = torch.from_numpy(np.stack([read_film(f, size) for f in files[i:i+64]]))[:, None]/255
+            x = torch.from_numpy(np.stack([read_xray(f, size) for f in files[i:i+64]]))[:, None]/255
             out.append(body(((x - mean)/std).contiguous(memory_format=torch.channels_last)).mean((2, 3)).numpy())
     return np.concatenate(out)
 
