@@ -6,13 +6,11 @@
 __all__ = ['fused_adamw', 'get_learner', 'keep_memory', 'use_channels_last', 'SaveBest']
 
 # %% ../nbs/05_train.ipynb #8d401a4b
-import ctypes, json, os, random, time, warnings
-from contextlib import contextmanager, suppress
+import ctypes
 from pathlib import Path
-from safetensors import SafetensorError
-from safetensors.torch import save_file, safe_open
 from fastai.vision.all import *
 from fastai.callback.channelslast import ChannelsLast
+from .checkpoint import load_weights, save_weights
 from .model import build_model, model_stats
 
 # %% ../nbs/05_train.ipynb #039fc292
