@@ -150,7 +150,7 @@ def read_predictions(
         raise ValueError(f'{file}: the labels {unknown[:5]} are not among the classes {vocab} of the columns.')
     positive = positive_classes(vocab, positive)
     probs = expit(log_odds(logits.values, vocab, positive))
-    refused = (table.call.isin(['refused','rejected'])).values if 'call' in table else np.zeros(len(table), bool)
+    refused = (table.call == 'refused').values if 'call' in table else np.zeros(len(table), bool)
     return {s: Predictions(probs[g.index], g.label.isin(positive).values, g.patient.values, s, class_name(positive),
                            g.file.values, refused[g.index]) for s, g in table.groupby('split')}
 

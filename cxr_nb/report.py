@@ -67,7 +67,7 @@ def _rows(table):
 def _count_calls(preds, point):
     "The confusion matrix, with a column for what was rejected"
     positive, negative = decisions(preds, point)
-    calls = {'called positive': positive, 'called negative': negative, 'rejected': preds.refused}
+    calls = {'called positive': positive, 'called negative': negative, 'rejected': preds.rejected}
     truths = dict(positive=preds.truth, negative=~preds.truth)
     return {f'{t} {c}': int((of & made).sum()) for t, of in truths.items() for c, made in calls.items()}
 
@@ -92,7 +92,7 @@ def _report(clf, preds, groups, sensitivity):
     choice = _rows(choice_interval(preds['valid'], test, sensitivity)) if chosen else {}
     return dict(positive=class_name(clf.positive), temperature=round(clf.temperature, 4),
                 temperature_note=clf.about['temperature_note'], point=asdict(clf.point), note=str(clf.point),
-                rejected={s: int(p.refused.sum()) for s, p in preds.items()},
+                rejected={s: int(p.rejected.sum()) for s, p in preds.items()},
                 test_calls=_count_calls(test, clf.point), test_patients=len(set(test.patients)), metrics=metrics,
                 choice=choice, calibration=_rows(calibration), subgroups=_rows(groups),
                 wrong_calls=_wrong_calls(test, clf.point))
@@ -105,9 +105,9 @@ def _save(figure, file):
 def _draw_matrix(clf, test):
     "The confusion matrix at the operating point, with a third column where something was rejected"
     names = [f'not {class_name(clf.positive)}', class_name(clf.positive)]
-    columns = [*names, 'rejected'] if test.refused.any() else names
+    columns = [*names, 'rejected'] if test.rejected.any() else names
     positive, _ = decisions(test, clf.point)
-    calls = np.where(test.refused, 2, positive.astype(int))
+    calls = np.where(test.rejected, 2, positive.astype(int))
     counts = pd.crosstab(test.truth.astype(int), calls).reindex(index=[0, 1], columns=range(len(columns)), fill_value=0)
     ax = plt.subplots(figsize=(1.6*len(columns) + 1.6, 4), layout='constrained')[1]
     ax.imshow(counts, cmap='Blues')

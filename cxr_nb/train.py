@@ -54,6 +54,18 @@ def use_channels_last(
     if torch.cuda.is_available() and torch.cuda.is_bf16_supported(): learn.to_bf16()
     return learn.add_cb(ChannelsLast())
 
+# %% ../nbs/05_train.ipynb #31d46a8e
+def use_device(
+    name=None, # cpu, cuda, cuda:1 or mps; default: the best there is
+):
+    "Let fastai work on this device; raises `ValueError` for one that is not there"
+    if name is None: return
+    try: torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as e:
+        raise ValueError(f"There is no device '{name}' here; leave --device out, or take cpu.") from e
+    default_device(name != 'cpu')
+    if name.startswith('cuda:'): torch.cuda.set_device(name)
+
 # %% ../nbs/05_train.ipynb #6058aeaf
 class SaveBest(TrackerCallback):
     "Write the weights to a file whenever the validation loss is the best so far, and load them at the end"
