@@ -15,6 +15,7 @@ from scipy.special import expit, logit
 from sklearn.metrics import brier_score_loss, log_loss, roc_curve
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
+from .files import check_share
 from .evaluate import OperatingPoint
 from .confidence import Predictions, decisions, ece, bootstrap_weights, rate_interval
 

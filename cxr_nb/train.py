@@ -6,13 +6,11 @@
 __all__ = ['fused_adamw', 'get_learner', 'keep_memory', 'use_channels_last', 'SaveBest']
 
 # %% ../nbs/05_train.ipynb #8d401a4b
-import ctypes, json, os, random, time, warnings
-from contextlib import contextmanager, suppress
+import ctypes
 from pathlib import Path
-from safetensors import SafetensorError
-from safetensors.torch import save_file, safe_open
 from fastai.vision.all import *
 from fastai.callback.channelslast import ChannelsLast
+from .checkpoint import load_weights, save_weights
 from .model import build_model, model_stats
 
 # %% ../nbs/05_train.ipynb #039fc292
@@ -55,6 +53,18 @@ def use_channels_last(
     "Pixels side by side in memory (channels last), and bfloat16 on a CUDA device that has it"
     if torch.cuda.is_available() and torch.cuda.is_bf16_supported(): learn.to_bf16()
     return learn.add_cb(ChannelsLast())
+
+# %% ../nbs/05_train.ipynb #31d46a8e
+def use_device(
+    name=None, # cpu, cuda, cuda:1 or mps; default: the best there is
+):
+    "Let fastai work on this device; raises `ValueError` for one that is not there"
+    if name is None: return
+    try: torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as e:
+        raise ValueError(f"There is no device '{name}' here; leave --device out, or take cpu.") from e
+    default_device(name != 'cpu')
+    if name.startswith('cuda:'): torch.cuda.set_device(name)
 
 # %% ../nbs/05_train.ipynb #6058aeaf
 class SaveBest(TrackerCallback):
