@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/06_learner.ipynb #d9d01dbf
+# %% ../nbs/06_learner.ipynb #26da3335
 from fastcore.basics import patch, noop
 from fastai.learner import Learner
 from .evaluate import plot_confusion_matrix
 
-# %% ../nbs/06_learner.ipynb #f8a8d580
+# %% ../nbs/06_learner.ipynb #71c51fd4
 @patch
 def plot_confusion_matrix(self:Learner,
-    ds_idx=1, # 1 for the validation films, 0 for the training films without augmentation
-    dl=None,  # Other batches, such as `dls.test_dl(films, with_labels=True)`
-    positive=None, # The class looked for; default: as in `positive_class`
+    ds_idx=1, # 1 for the validation X-rays, 0 for the training X-rays without augmentation
+    dl=None,  # Other batches, such as `dls.test_dl(paths, with_labels=True)`
+    positive=None, # The positive class; default: as in `positive_classes`
     ax=None,  # matplotlib axes to draw on; default: new ones
 ): # The matplotlib axes
     "Draw the confusion matrix of a learner's own answers, and print precision and recall"

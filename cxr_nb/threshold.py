@@ -11,88 +11,169 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq, minimize_scalar
-from scipy.special import expit, logit
-from sklearn.metrics import brier_score_loss, log_loss, roc_curve
+from scipy.special import betainc, expit, logit
+from sklearn.metrics import brier_score_loss, log_loss
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 from .files import check_share
 from .evaluate import OperatingPoint
-from .confidence import Predictions, decisions, ece, bootstrap_weights, rate_interval
+from .confidence import (Predictions, bootstrap_weights, decisions, design_effect, ece,
+                               rate_interval, weight_by_score)
 
-# %% ../nbs/08_threshold.ipynb #20e9b92b
+# %% ../nbs/08_threshold.ipynb #361e4001
 _CONSENT = 'I choose on the test'
 
+def _log_odds(probs): return logit(np.clip(probs, 1e-300, 1 - 1e-16)) # 0 and 1 have infinite ones
+
+def _assured(W, scores, patients, counts, share, confidence):
+    "Does the lower bound reach a share, for the highest so many scores? (resamples, counts)"
+    order = np.argsort(-scores, kind='stable')
+    W = W[:, order]
+    whose = np.unique(np.asarray(patients, str)[order], return_inverse=True)[1]
+    xrays = np.bincount(whose)[whose] # of the same patient
+    before = pd.Series(whose).groupby(whose).cumcount().values # of them, with a higher score
+    n = W.sum(1, keepdims=True)
+    drawn = (W/xrays).sum(1, keepdims=True)
+    squares = (W*xrays).sum(1, keepdims=True)
+    found = W.cumsum(1)
+    rate = found/n
+    together = (W*(2*before + 1)).cumsum(1) # of each patient the number found, squared
+    scatter = together - 2*rate*(W*xrays).cumsum(1) + rate**2*squares
+    size = n/design_effect(n, drawn, found, scatter, squares)
+    risk = betainc(np.maximum(rate*size, 1e-9), size - rate*size + 1, share)
+    reached = risk <= 1 - confidence + 1e-12
+    return np.where(counts > 0, reached[:, counts - 1], False)
+
+def _thresholds(preds, W, asked, confidence):
+    "The threshold that each row of weights chooses; NaN where none gives what is asked"
+    scores = np.unique(preds.probs)[::-1]
+    pos, neg = [v[:, ::-1] for v in weight_by_score(W, preds.probs, preds.truth)]
+    rates = dict(sensitivity=pos.cumsum(1)/pos.sum(1, keepdims=True),
+                 specificity=1 - neg.cumsum(1)/neg.sum(1, keepdims=True))
+    feasible = (rates['sensitivity'] > 0) & (rates['specificity'] > 1e-9)
+    for name, share in asked.items():
+        if confidence is None:
+            feasible &= rates[name] >= share - 1e-9
+            continue
+        side = preds.truth == (name == 'sensitivity')
+        sign = 1 if name == 'sensitivity' else -1 # negatives count from the lowest score up
+        ordered = np.sort(preds.probs[side])
+        below = np.searchsorted(ordered, scores)
+        counts = len(ordered) - below if sign == 1 else below
+        feasible &= _assured(W[:, side], sign*preds.probs[side], preds.patients[side], counts,
+                             share, confidence)
+    goal = rates['sensitivity'] + rates['specificity']
+    if 'specificity' in asked: goal = rates['sensitivity']
+    if 'sensitivity' in asked: goal = rates['specificity']
+    goal = np.where(feasible, goal, -1)
+    best = goal.max(1)
+    top = (goal >= best[:, None] - 1e-9).argmax(1)
+    alarms_below = (neg > 0) & (np.arange(len(scores)) > top[:, None])
+    bottom = alarms_below.argmax(1)
+    odds = _log_odds(scores)
+    middle = expit((odds[top] + odds[bottom])/2)
+    between = (middle > scores[bottom]) & (middle <= scores[top]) # neighbouring numbers have none
+    return np.where(best < 0, np.nan, np.where(between, middle, scores[top]))
+
+def _rule(asked, confidence):
+    if not asked: return "Youden's J"
+    text = ' and '.join(f'a {name} of at least {share}' for name, share in asked.items())
+    return text if confidence is None else f'{text} with {confidence:.0%} confidence'
+
+def _out_of_reach(preds, asked, confidence):
+    "A sentence on what can be had instead"
+    if confidence is not None:
+        for name, share in asked.items():
+            n = len(set(preds.patients[preds.truth == (name == 'sensitivity')]))
+            needed = int(np.ceil(np.log(1 - confidence)/np.log(share))) if share < 1 else np.inf
+            if n < needed:
+                return (f'{n} patients of that class cannot assure a {name} of {share} with '
+                        f'{confidence:.0%} confidence, even without a mistake; it takes {needed}')
+        return 'the bounds do not reach it; ask for less, or bring more patients'
+    one = np.ones((1, len(preds.truth)))
+    for name in ('sensitivity', 'specificity'):
+        if name not in asked or len(asked) == 1: continue
+        point = choose_threshold(preds, **{name: asked[name]}, consent=_CONSENT)
+        other = 'specificity' if name == 'sensitivity' else 'sensitivity'
+        return f'at that {name} the {other} is {getattr(point, other):.3f} at most; ask for less'
+    return 'only calling all X-rays alike would; ask for less'
+
 def choose_threshold(
-    preds,            # `Predictions` of the validation films; refused ones are used like the others
+    preds,            # `Predictions` of validation; rejected X-rays count like the others
     sensitivity=None, # At least this much, above 0 and at most 1
-    specificity=None, # At least this much, above 0 and at most 1; neither: Youden's J (Cancer 1950, 3:32)
+    specificity=None, # At least this much; neither: Youden's J (Cancer 1950, 3:32)
+    confidence=None,  # The lower bound by patient has to reach it, with this confidence, 0 to 1
     consent='',       # To use a test all the same: 'I choose on the test'
 ) -> OperatingPoint:  # The threshold and how it was chosen
-    "Choose a threshold on validation; raises `ValueError` for a test, or where no threshold does what is wanted"
+    "Choose a threshold on validation; `ValueError` for a test, or where none gives what is asked"
     if preds.split == 'test' and consent != _CONSENT:
-        raise ValueError('These are films of the test, and a threshold chosen on them makes its sensitivity and '
-                         f"specificity look too good; take validation, or say consent='{_CONSENT}'.")
-    wanted = {k: v for k, v in dict(sensitivity=sensitivity, specificity=specificity).items() if v is not None}
-    for k, v in wanted.items(): check_share(k, v)
-    fpr, tpr, at = roc_curve(preds.truth, preds.probs, drop_intermediate=False)
-    spec = 1 - fpr
-    reached = (tpr >= (sensitivity or 0)) & (spec >= (specificity or 0)) & (tpr > 0) & (fpr < 1)
-    if not reached.any():
-        if sensitivity: most = f'at that sensitivity the specificity is {spec[tpr >= sensitivity].max():.3f} at most'
-        else: most = f'the highest specificity short of that is {spec[tpr > 0].max():.3f}'
-        raise ValueError(f'No threshold on {preds.split} gives {" and ".join(f"{k} {v}" for k, v in wanted.items())} '
-                         f'without calling all films alike: {most}; ask for less.')
-    best, other = (tpr - fpr, tpr) if not wanted else (spec, tpr) if sensitivity else (tpr, spec)
-    i = max(np.flatnonzero(reached), key=lambda i: (best[i], other[i]))
-    between = (at[i] + at[i+1])/2 # at the last threshold all films are called positive, so there is a next one
-    rule = ' and '.join(f'{k} at least {v}' for k, v in wanted.items()) or "Youden's J"
-    return OperatingPoint(float(between if between > at[i+1] else at[i]), rule, preds.split, len(preds.truth),
-                          float(tpr[i]), float(spec[i]))
+        raise ValueError('These are X-rays of the test, and a threshold chosen on them makes its '
+                         'sensitivity and specificity look too good; take validation, '
+                         f"or say consent='{_CONSENT}'.")
+    asked = dict(sensitivity=sensitivity, specificity=specificity)
+    asked = {name: share for name, share in asked.items() if share is not None}
+    for name, share in asked.items(): check_share(name, share)
+    if confidence is not None:
+        check_share('confidence', confidence)
+        if not asked: raise ValueError('A confidence goes with a sensitivity or a specificity.')
+    threshold = _thresholds(preds, np.ones((1, len(preds.truth))), asked, confidence)[0]
+    rule = _rule(asked, confidence)
+    if np.isnan(threshold):
+        raise ValueError(f'No threshold on {preds.split} gives {rule}: '
+                         f'{_out_of_reach(preds, asked, confidence)}.')
+    called = preds.probs >= threshold
+    return OperatingPoint(float(threshold), rule, preds.split, len(preds.truth),
+                          float(called[preds.truth].mean()), float((~called[~preds.truth]).mean()))
 
 # %% ../nbs/08_threshold.ipynb #c80eed86
 def choice_interval(
-    valid, # `Predictions` of the films that a threshold is chosen on
-    test,  # `Predictions` of those that it is used on
-    sensitivity=.97, # Wanted on the former, above 0 and at most 1
+    valid, # `Predictions` of the X-rays that a threshold is chosen on
+    test,  # `Predictions` of those that it is used on; rejected ones count as errors
+    sensitivity=.97, # Target on the former, above 0 and at most 1
+    confidence=None, # As in `choose_threshold`
     n=2000, # Resamples
     seed=0, # Of the random numbers
 ) -> pd.DataFrame: # Rows sensitivity and specificity: value, low, high
-    "Rates with 95 % intervals that hold the luck of the choice as well; raises `ValueError` as `choose_threshold` does"
-    point = choose_threshold(valid, sensitivity)
-    highest = np.argsort(-valid.probs[valid.truth], kind='stable')
-    W = bootstrap_weights(valid.patients, n, seed)[:, valid.truth][:, highest].cumsum(1)
-    first = (W >= sensitivity*W[:, -1:] - 1e-9).argmax(1) # rounding must not ask for one film more
-    over = test.probs >= valid.probs[valid.truth][highest][first, None]
-    W, (found, cleared), rows = bootstrap_weights(test.patients, n, seed + 1), decisions(test, point), {}
-    for name, of, now, called in (('sensitivity', test.truth, found, over), ('specificity', ~test.truth, cleared, ~over)):
-        value, low, high = rate_interval(now[of], test.patients[of])
-        draws = (W*(called & ~test.refused))[:, of].sum(1)/np.maximum(W[:, of].sum(1), 1)
-        ends = np.percentile(draws, [2.5, 97.5])
-        rows[name] = value, min(low, ends[0]), max(high, ends[1]) # never narrower than with the threshold given
+    "Rates with 95 % intervals that hold the luck of the choice; `ValueError` as `choose_threshold`"
+    point = choose_threshold(valid, sensitivity, confidence=confidence)
+    asked = dict(sensitivity=sensitivity)
+    parts = np.array_split(bootstrap_weights(valid.patients, n, seed), -(-n//100)) # saves memory
+    thresholds = np.concatenate([_thresholds(valid, W, asked, confidence) for W in parts])
+    reached = ~np.isnan(thresholds) # where a resample has no threshold, the rule would say so
+    W = bootstrap_weights(test.patients, n, seed + 1)[reached]
+    over = test.probs >= thresholds[reached, None]
+    positive, negative = decisions(test, point)
+    sides = dict(sensitivity=(test.truth, positive, over),
+                 specificity=(~test.truth, negative, ~over))
+    rows = {}
+    for name, (side, now, called) in sides.items():
+        value, low, high = rate_interval(now[side], test.patients[side])
+        counted = (W*(called & ~test.rejected))[:, side].sum(1)
+        ends = np.percentile(counted/np.maximum(W[:, side].sum(1), 1), [2.5, 97.5])
+        # never narrower than for the threshold given
+        rows[name] = value, min(low, ends[0]), max(high, ends[1])
     return pd.DataFrame(rows, index=['value', 'low', 'high']).T
 
 # %% ../nbs/08_threshold.ipynb #e994046a
-def _log_odds(preds): return logit(np.clip(preds.probs, 1e-300, 1 - 1e-16)) # 0 and 1 have infinite ones
-
 def fit_temperature(
-    preds, # `Predictions` of the validation films
+    preds, # `Predictions` of the validation X-rays
 ) -> float: # Above 1 where the network was too sure, below 1 where it was not sure enough
-    "The temperature of least log loss (Guo and others 2017, arXiv 1706.04599, p. 5); `ValueError` if all are right"
+    "The temperature of least log loss (Guo and others 2017, p. 5); `ValueError` if all are right"
     if ((preds.probs >= .5) == preds.truth).all():
-        raise ValueError(f'All {len(preds.truth)} films of {preds.split} are right, so the lower the temperature the '
-                         'better, without end; calibrate on more films.')
-    odds = _log_odds(preds)
-    loss = lambda log_t: log_loss(preds.truth, expit(odds/np.exp(log_t)))
+        raise ValueError(f'All {len(preds.truth)} X-rays of {preds.split} are right, so the lower '
+                         'the temperature the better, without end; calibrate on more X-rays.')
+    odds = _log_odds(preds.probs)
+    def loss(log_t): return log_loss(preds.truth, expit(odds/np.exp(log_t)))
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method='bounded').x))
 
 def apply_temperature(
     preds,       # `Predictions`
     temperature, # From `fit_temperature`
-) -> Predictions: # The same films, with other probabilities in the same order
+) -> Predictions: # The same X-rays, with other probabilities in the same order
     "Divide all log-odds by a temperature; raises `ValueError` for one that is not above 0"
     if not temperature > 0:
-        raise ValueError(f'temperature={temperature}: take one above 0, such as fit_temperature gives.')
-    return replace(preds, probs=expit(_log_odds(preds)/temperature))
+        raise ValueError(f'temperature={temperature}: take one above 0, as fit_temperature gives.')
+    return replace(preds, probs=expit(_log_odds(preds.probs)/temperature))
 
 # %% ../nbs/08_threshold.ipynb #6fd7bca3
 def plot_reliability(
@@ -100,39 +181,49 @@ def plot_reliability(
     ax=None,  # matplotlib axes to draw on; default: new ones
     **preds,  # `Predictions` by the name that the legend shows
 ): # The matplotlib axes
-    "Share of positive films against the stated probability, on the diagonal if calibrated; larger points: more films"
-    ax = plt.subplots(figsize=(4, 3.6), layout='constrained')[1] if ax is None else ax
+    "Share of positive X-rays against the stated probability; larger points: more X-rays"
+    if ax is None: ax = plt.subplots(figsize=(4, 3.6), layout='constrained')[1]
     ax.plot([0, 1], [0, 1], color='k', lw=.8)
     for name, p in preds.items():
         place = np.minimum((p.probs*bins).astype(int), bins - 1)
-        films, sums, found = [np.bincount(place, w, bins) for w in (None, p.probs, p.truth)]
-        stated, share = [v[films > 0]/films[films > 0] for v in (sums, found)]
+        xrays = np.bincount(place, minlength=bins)
+        full = xrays > 0
+        stated = np.bincount(place, p.probs, bins)[full]/xrays[full]
+        share = np.bincount(place, p.truth, bins)[full]/xrays[full]
         line, = ax.plot(stated, share, lw=1, label=f'{name}: ECE {ece(p.probs, p.truth)[0]:.3f}')
-        ax.scatter(stated, share, 10 + 30*np.log10(films[films > 0]), color=line.get_color(), alpha=.8)
-    ax.set(title='Do the probabilities mean what they say?', xlabel=f'stated probability of {p.positive}',
-           ylabel='share that was positive', xlim=(-.04, 1.04), ylim=(-.04, 1.04))
+        sizes = 10 + 30*np.log10(xrays[full])
+        ax.scatter(stated, share, sizes, color=line.get_color(), alpha=.8)
+    ax.set(title='Do the probabilities mean what they say?', ylabel='share that was positive',
+           xlabel=f'stated probability of {p.positive}', xlim=(-.04, 1.04), ylim=(-.04, 1.04))
     ax.legend()
     return ax
 
 # %% ../nbs/08_threshold.ipynb #dae6c011
 def _slope(odds, truth):
-    "Of a logistic regression on the log-odds; NaN where they part the classes, and it has no end"
+    "Calibration slope; NaN if the classes are perfectly separated"
     if odds[truth].min() > odds[~truth].max(): return np.nan
-    return GLM(truth.astype(float), np.c_[odds, np.ones_like(odds)], family=Binomial()).fit().params[0]
+    return GLM(truth.astype(float), np.c_[odds, np.ones_like(odds)],
+               family=Binomial()).fit().params[0]
 
 def _intercept(odds, truth):
-    "What has to be added to all log-odds so that as many films are expected to be positive as are"
+    "Calibration-in-the-large"
     most = np.abs(odds).max() + 50
-    return brentq(lambda a: expit(odds + a).mean() - truth.mean(), -most, most)
+    def surplus(a): return expit(odds + a).mean() - truth.mean()
+    return brentq(surplus, -most, most)
 
 def calibration_table(
     **preds, # `Predictions` by the name of their row
-) -> pd.DataFrame: # A row each: ECE, ECE of the predicted class, log loss, Brier score, intercept, slope
-    "Six figures of calibration (Guo and others 2017, p. 3; Van Calster and others 2019, BMC Medicine 17:230)"
+) -> pd.DataFrame: # A row each, a column per figure
+    "ECE, ECE of the predicted class, log loss, Brier score, intercept, slope"
     rows = {}
     for name, p in preds.items():
-        odds, y, sure, right = _log_odds(p), p.truth, np.maximum(p.probs, 1 - p.probs), (p.probs >= .5) == p.truth
-        rows[name] = {'ECE': ece(p.probs, y)[0], 'ECE of the predicted class': ece(sure, right)[0],
-                      'log loss': log_loss(y, p.probs), 'Brier score': brier_score_loss(y, p.probs),
-                      'intercept': _intercept(odds, y), 'slope': _slope(odds, y)}
+        odds = _log_odds(p.probs)
+        sureness = np.maximum(p.probs, 1 - p.probs)
+        right = (p.probs >= .5) == p.truth
+        rows[name] = {'ECE': ece(p.probs, p.truth)[0],
+                      'ECE of the predicted class': ece(sureness, right)[0],
+                      'log loss': log_loss(p.truth, p.probs),
+                      'Brier score': brier_score_loss(p.truth, p.probs),
+                      'intercept': _intercept(odds, p.truth),
+                      'slope': _slope(odds, p.truth)}
     return pd.DataFrame(rows).T
