@@ -21,7 +21,7 @@ from .sources import (cached_squares, check_patients, describe_others, find_xray
                             patients_of, printable, read_table, some)
 
 # %% ../nbs/03_dataset.ipynb #bdc69b3a
-_VERSION = 2 # of the phantoms: a new number makes new cached sets
+_VERSION = 3 # of the phantoms: a new number makes new cached sets
 
 @delegates(write_phantoms)
 def phantom_data(

@@ -4,19 +4,17 @@
 
 # %% auto #0
 __all__ = ['MU', 'KINDS', 'STRENGTH', 'LOBES', 'Patient', 'make_patient', 'landmarks', 'Scanner', 'render_xray', 'lesion_mask',
-           'write_phantoms', 'phantom_data', 'lesion_masks', 'write_dicom']
+           'write_phantoms', 'lesion_masks', 'write_dicom']
 
 # %% ../nbs/90_phantom.ipynb #959bdbca
-import hashlib, inspect, json, math, os, shutil
+import inspect, math, shutil
 from dataclasses import dataclass, replace
 from math import cos, sin, radians, pi
 from pathlib import Path
 import numpy as np
 from fastcore.meta import delegates
-from filelock import FileLock
 from joblib import Parallel, delayed
 from PIL import Image
-from platformdirs import user_cache_path
 from scipy import ndimage
 from scipy.interpolate import BSpline
 from tqdm import tqdm
@@ -89,7 +87,7 @@ def _draw_film(seed, film, body): # How it was taken
     return _Film(aspect, dx, body['apex'] + half + dy, lean, zoom, breath, turn, math.exp(dose), bright)
 
 KINDS = ('normal', 'bacteria', 'virus') # Kinds of patient
-STRENGTH = dict(bacteria=(.6, 1.), virus=(.25, .80)) # Weakest and strongest lesion, share of the air replaced, 0 to 1
+STRENGTH = dict(bacteria=(.7, 1.), virus=(.5, .9)) # Weakest and strongest lesion, share of the air replaced, 0 to 1
 LOBES = dict( # Where bacteria settle: side (-1 = the patient's right), place across and down the lung (0 to 1)
     right_upper=(-1, .5, .3), right_middle=(-1, .25, .72), right_lower=(-1, .55, .85),
     left_upper=(1, .5, .35), left_lower=(1, .5, .85), behind_heart=(1, .12, .88))
@@ -537,7 +535,7 @@ def write_phantoms(
     test_prior=.625,       # Share of PNEUMONIA in test, .01 to .99
     val_films=16,          # Files of val, half of them bacterial, none viral; 2 or more
     films_per_patient=1.4, # Mean number of films of a patient, 1 to 10
-    scanner_shift=1.,      # How far the test scanner differs from the train scanner, 0 to 1
+    scanner_shift=0.,      # How far the test scanner differs from the train scanner, 0 to 1
     copies=.01,            # Share of the files of train and of test that repeat another to the byte, 0 to .5
     markers=.5,            # Share of films with a letter L or R, 0 to 1
     lesions=True,          # False: the same films with every lesion erased, under the same labels
@@ -561,26 +559,6 @@ def write_phantoms(
     return path
 
 # %% ../nbs/90_phantom.ipynb #583512bc
-_VERSION = 2 # of the generator: a new number makes new cached sets
-
-@delegates(write_phantoms)
-def phantom_data(
-    **kwargs, # Options of `write_phantoms`, all but the folder
-) -> Path:    # A folder of the official layout; treat it as read-only
-    "The data set of these options, made once and kept in `cache_folder`"
-    bound = inspect.signature(write_phantoms).bind('', **kwargs)
-    bound.apply_defaults()
-    options = {k: v for k, v in bound.arguments.items() if k != 'path'}
-    key = hashlib.sha256(json.dumps([_VERSION, options], sort_keys=True).encode()).hexdigest()[:12]
-    path = cache_folder()/f'phantoms-{key}'
-    part = path.with_suffix('.part')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix('.lock')):
-        if not path.is_dir():
-            shutil.rmtree(part, ignore_errors=True) # of a process that was killed
-            os.replace(write_phantoms(part, **options), path)
-    return path
-
 @delegates(write_phantoms)
 def lesion_masks(
     files,    # Films of `phantom_data`, paths or names
