@@ -49,6 +49,7 @@ class Classifier:
     stats:tuple         # (means, standard deviations) per channel of pixels in 0 to 1
     vocab:list          # Names of the classes, in the order of the logits
     positive:list       # Positive classes, some of `vocab`; they stand against the rest
+    head:str='fastai'   # 'fastai' or 'linear', as in `build_model`
     flip_tta:bool=True  # Is an answer the mean of an X-ray and its mirror image?
     input_check:InputCheck=None # What rejects X-rays; default: nothing is rejected
     temperature:float=1. # All log-odds are divided by it, above 0
@@ -228,7 +229,7 @@ def fitted(self:Classifier,
 
 # %% ../nbs/09_classifier.ipynb #63146106
 _CHECK = 'weights', 'mean', 'parts'
-_FIELDS = 'arch', 'size', 'stats', 'vocab', 'positive', 'flip_tta', 'temperature', 'about'
+_FIELDS = 'arch', 'size', 'stats', 'vocab', 'positive', 'head', 'flip_tta', 'temperature', 'about'
 _BEFORE = dict(mirror='flip_tta', geometry='preprocessing') # names in files of before 0.2
 
 @patch
@@ -253,7 +254,7 @@ def _read_fields(file):
     except (ValueError, TypeError) as e:
         raise ValueError(f'{file} is no classifier of this library ({e}); take another copy.') from e
     if not fields: raise ValueError(f'{file} holds weights alone; name the folder of a run of cxr_train.')
-    fields = {_BEFORE.get(k, k): v for k, v in fields.items()}
+    fields = dict(head='fastai') | {_BEFORE.get(k, k): v for k, v in fields.items()}
     if lacks := {'preprocessing', 'members', 'point', *_FIELDS} - fields.keys():
         raise ValueError(f"{file} lacks {', '.join(sorted(lacks))}; it is no classifier of this library.")
     if isinstance(fields['positive'], str): fields['positive'] = [fields['positive']]
@@ -263,7 +264,7 @@ def _read_fields(file):
     return fields
 
 def _member(fields, weights, file):
-    net = build_model(fields['arch'], len(fields['vocab']), pretrained=False)
+    net = build_model(fields['arch'], len(fields['vocab']), pretrained=False, head=fields['head'])
     try: net.load_state_dict(weights)
     except RuntimeError as e:
         raise ValueError(f"{file} holds other weights than {fields['arch']} has here; "

@@ -106,6 +106,7 @@ def get_dls(
     tfms=None,       # Augmentations of a training batch; default: `augmentations()`
     stats=imagenet_stats, # (means, standard deviations) per channel of pixels in 0 to 1
     device=None,     # Where batches go; default: fastai's choice (CUDA, Apple GPU, else CPU)
+    oversample=False, # Draw X-rays of the rarer class more often?
 ) -> DataLoaders:    # Training batches are augmented; `test_dl(paths, with_labels=True)` reads others like validation
     "Training and validation batches of a table; raises `ValueError` for X-rays that cannot be used"
     train, valid = _sides(table)
@@ -116,7 +117,11 @@ def get_dls(
     items = Datasets(paths, [[SquareReader(paths, size)], [label, Categorize(vocab)]], splits=splits)
     to_float = IntToFloatTensor()
     normalize = Normalize.from_stats(*stats)
-    dls = items.dataloaders(bs=bs, num_workers=0, device=device, after_batch=[to_float, normalize])
+    common = dict(bs=bs, num_workers=0, device=device, after_batch=[to_float, normalize])
+    if oversample:
+        weights = 1/train.groupby('label').label.transform('size')
+        dls = items.weighted_dataloaders(weights.to_numpy(), **common)
+    else: dls = items.dataloaders(**common)
     # for training alone: fastai's augmentations resample even what they leave as it is
     tfms = augmentations() if tfms is None else tfms
     dls.loaders[0] = dls.train.new(after_batch=[to_float, *tfms, normalize])

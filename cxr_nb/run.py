@@ -24,7 +24,7 @@ from .checkpoint import Checkpoint
 from .dataset import cached_squares, check_dataset, hold_out, read_dataset
 from .loaders import augmentations, get_dls, walkthrough_dls
 from .model import build_model, model_stats
-from .train import SaveBest, get_learner, keep_memory, use_channels_last
+from .train import KeepNorms, SaveBest, get_learner, keep_memory, start_head, use_channels_last
 from .classifier import Classifier, fit_input_check, load_classifier
 from .recipe import RECIPES, Recipe
 from .report import data_card, read_record, report_run, write_json
@@ -48,7 +48,7 @@ def recipe_dls(
     stats = model_stats(recipe.arch)
     if recipe.crops: return walkthrough_dls(table, recipe.bs, recipe.size, stats, device)
     tfms = augmentations(recipe.stretch, recipe.sharpness)
-    return get_dls(table, recipe.bs, recipe.size, tfms, stats, device)
+    return get_dls(table, recipe.bs, recipe.size, tfms, stats, device, recipe.oversample)
 
 def recipe_learner(
     dls,    # Batches, as from `recipe_dls`
@@ -56,7 +56,7 @@ def recipe_learner(
     path='.', # Folder below which the learner writes
 ): # fastai's `Learner`
     "Network, loss and optimiser of a recipe"
-    model = build_model(recipe.arch, len(dls.vocab), weights=recipe.weights)
+    model = build_model(recipe.arch, len(dls.vocab), recipe.pretrained, weights=recipe.weights, head=recipe.head)
     return use_channels_last(get_learner(dls, model, recipe.smoothing, recipe.mixup, path))
 
 def fit_recipe(
@@ -64,12 +64,16 @@ def fit_recipe(
     recipe, # A `Recipe`
     cbs=(), # Callbacks for the epochs that count
 ): # Nothing
-    "Train the head alone, then all of it"
+    "Start the head from frozen features, or train it alone; then train all of it"
+    if recipe.head == 'linear':
+        start_head(learn)
+        cbs = [KeepNorms(), *cbs]
     if recipe.freeze_epochs:
         learn.freeze()
         learn.fit_one_cycle(recipe.freeze_epochs, recipe.lr, wd=recipe.wd)
         learn.unfreeze()
-    learn.fit_one_cycle(recipe.epochs, slice(recipe.lr*recipe.body_lr, recipe.lr), wd=recipe.wd, cbs=cbs)
+    rates = slice(recipe.lr*recipe.body_lr, recipe.lr)
+    if recipe.epochs: learn.fit_one_cycle(recipe.epochs, rates, wd=recipe.wd, cbs=cbs)
 
 # %% ../nbs/09_run.ipynb #cedbc2fd
 def _short(lines): return hashlib.sha256('\n'.join(lines).encode('utf-8', 'surrogateescape')).hexdigest()[:12]
@@ -231,6 +235,7 @@ def _fit(learn, recipe, out, begun, fit):
     try:
         with learn.added_cbs(checkpoint): fit(learn, recipe, cbs)
     except OSError as e: raise OSError(str(e).rpartition('\n\t')[2]) from e # without fastai's word on which callback it was
+    if not recipe.epochs: return dict(seconds_per_epoch=[]), checkpoint.spent
     _plot_loss(learn.recorder, out/'loss.png')
     losses = [v[1] for v in learn.recorder.values]
     states = dict(written=checkpoint.writes, seconds=round(checkpoint.writing, 2))
@@ -289,7 +294,7 @@ def train_run(
         record = dict(recipe=asdict(recipe), seeds=[recipe.seed], **facts,
                       **{k: begun[k] for k in ('held', 'versions', 'machine')})
         clf = Classifier([learn.model], recipe.arch, recipe.size, model_stats(recipe.arch), list(dls.vocab),
-                         _positives(table), recipe.flip_tta, check)
+                         _positives(table), recipe.head, recipe.flip_tta, check)
         _finish(clf, record, table, out, sensitivity, start - spent)
         # nothing is left to resume, and the classifier's file holds the weights
         for name in ('run.json', 'state.safetensors', 'best.safetensors'): (out/name).unlink(missing_ok=True)
