@@ -16,7 +16,8 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from .files import atomic_write, check_share
 from .dataset import class_name, positive_classes, subgroup_of
 from .evaluate import OperatingPoint
-from .confidence import decisions, error_blocks, metrics_table, plot_curves, plot_subgroups, read_predictions, subgroups
+from .confidence import (decisions, error_blocks, metrics_table, plot_curves, plot_strata,
+                               read_predictions, strata_table, wrong_calls)
 from .threshold import apply_temperature, calibration_table, choice_interval, plot_reliability
 from .classifier import load_classifier, read_answers
 
@@ -73,13 +74,12 @@ def _count_calls(preds, point):
 
 def _wrong_calls(preds, point, most=10):
     "X-rays on the wrong side of the threshold, surest first"
-    positive, negative = decisions(preds, point)
-    wrong = np.flatnonzero(np.where(preds.truth, negative, positive))
-    label_probability = np.where(preds.truth, preds.probs, 1 - preds.probs)
-    surest = wrong[np.argsort(label_probability[wrong], kind='stable')][:most]
-    def label(i): return preds.positive if preds.truth[i] else f'not {preds.positive}'
-    return [dict(file=str(preds.files[i]), label=label(i), probability_of_label=round(float(label_probability[i]), 4))
-            for i in surest]
+    rows = []
+    for call in wrong_calls(preds, point).head(most).itertuples():
+        missed = call.error == 'missed'
+        rows.append(dict(file=str(call.file), label=preds.positive if missed else f'not {preds.positive}',
+                         probability_of_label=round(call.probability if missed else 1 - call.probability, 4)))
+    return rows
 
 def _report(clf, preds, groups, sensitivity):
     "Everything that is said of a classifier, ready for JSON"
@@ -128,7 +128,7 @@ def _draw_report(clf, preds, groups, out):
         plot_reliability(ax=ax, before=apply_temperature(p, 1/clf.temperature), after=p)
         ax.set_title(f'Reliability, {p.split}')
     _save(axs[0].figure, out/'reliability.png')
-    _save(plot_subgroups(groups).figure, out/'subgroups.png')
+    _save(plot_strata(groups).figure, out/'subgroups.png')
 
 # %% ../nbs/09_report.ipynb #ad76fd79
 _AS_TEXT = str.maketrans({c: f'&#{ord(c)};' for c in '<>|`'}) # names of files and classes are other people's words
@@ -141,7 +141,8 @@ def _metric_rows(metrics):
     return '\n'.join(_row(k, f"{v['value']:.3f}", _interval(v)) for k, v in metrics.items() if v['value'] is not None)
 
 def _subgroup_rows(groups):
-    return '\n'.join(_row(k, v.get('xrays', v.get('films')), v['patients'], f"{v['value']:.3f}", _interval(v), v['note'])
+    def shown(v): return '-' if v['value'] is None else f"{v['value']:.3f}"
+    return '\n'.join(_row(k, v.get('xrays', v.get('films')), v['patients'], shown(v), _interval(v), v['note'])
                      for k, v in groups.items())
 
 def _calibration_rows(before, after):
@@ -233,6 +234,7 @@ def report_run(
     folder,          # Folder of a finished run or series
     sensitivity=None, # Target on validation, above 0 and at most 1; default: as before
     positive=None,   # Positive class, or several; default: as before
+    by=None,         # Columns of predictions.csv to split the rates by; default: as before, at first `group`
 ) -> dict:           # The run's record, with its report
     "Choose the operating point, let the classifier decide by it, and report; raises `FileNotFoundError` for an unfinished run"
     folder = Path(folder)
@@ -241,6 +243,8 @@ def report_run(
     if sensitivity is None: sensitivity = record.get('target_sensitivity', .97)
     check_share('sensitivity', sensitivity)
     record['target_sensitivity'] = sensitivity
+    by = by or record.get('by', ['group'])
+    record['by'] = list(by)
     clf.positive = positive_classes(clf.vocab, positive or clf.positive)
     clf = clf.fitted(read_predictions(folder, clf.positive)['valid'], sensitivity)
     decided = clf.decide(read_answers(folder/'predictions.csv'))
@@ -249,8 +253,8 @@ def report_run(
     uncalibrated = read_predictions(folder, clf.positive)
     preds = {s: apply_temperature(p, clf.temperature) for s, p in uncalibrated.items()}
     test = preds['test']
-    rows = decided[decided.split == 'test']
-    groups = subgroups(test, list(map(subgroup_of, rows.file, rows.label)), clf.point, blocks=error_blocks(test, clf.point))
+    groups = strata_table(test, list(by), clf.point, blocks=error_blocks(test, clf.point),
+                          known=dict(validation=preds['valid']))
     record['report'] = _report(clf, preds, groups, sensitivity)
     _draw_report(clf, preds, groups, folder)
     (folder/'MODEL_CARD.md').write_text(model_card(record), encoding='utf-8')
