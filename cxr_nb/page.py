@@ -11,12 +11,14 @@ from copy import deepcopy
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+import fastai.layers
 import numpy as np
 import torch
 from fastai.layers import AdaptiveConcatPool2d
 from torch import nn
 from .files import cache_folder
 from .film import PREPROCESSING
+from .dataset import class_name
 from .files import atomic_write
 from .confidence import decisions, rate_interval
 from .threshold import apply_temperature
@@ -25,100 +27,131 @@ from .threshold import apply_temperature
 def _taps(n, size, box=False): # (size, n), whole numbers, about 2**22 in each row
     "PIL's weights of `n` old pixels for `size` new ones: its bilinear filter, or its box filter"
     scale = n/size
-    wide, reach, taps = max(scale, 1.), .5 if box else 1., np.zeros((size, n))
+    wide = max(scale, 1.)
+    reach = .5 if box else 1.
+    taps = np.zeros((size, n))
     for i in range(size):
         middle = (i + .5)*scale
-        at = np.arange(max(int(middle - reach*wide + .5), 0), min(int(middle + reach*wide + .5), n))
-        off = (at - middle + .5)*(1/wide)
+        start = max(int(middle - reach*wide + .5), 0)
+        places = np.arange(start, min(int(middle + reach*wide + .5), n))
+        off = (places - middle + .5)*(1/wide)
         w = ((off > -.5) & (off <= .5)).astype(float) if box else np.maximum(1 - abs(off), 0)
-        taps[i, at] = np.floor(w*(1/np.cumsum(w)[-1])*2**22 + .5) # summed one by one, as PIL does
+        taps[i, places] = np.floor(w*(1/np.cumsum(w)[-1])*2**22 + .5) # summed one by one, as PIL does
     return taps
 
+
 # %% ../nbs/20_page.ipynb #f59ef121
+_UNCHANGED = fastai.layers.Flatten, nn.Flatten, nn.Dropout, nn.Identity # in an answer they change nothing
+
 def _slope_through(layer, x, y, slope):
-    "Carry the slope of the log-odds back through a layer of a fastai head, from its output `y` to its input `x`"
+    "Carry the slope of the log-odds back from a layer's output `y` to its input `x`; raises `ValueError` for other layers"
+    if isinstance(layer, _UNCHANGED): return slope
     if isinstance(layer, nn.Linear): return slope@layer.weight
     if isinstance(layer, nn.ReLU): return slope*(y > 0)
-    if isinstance(layer, nn.BatchNorm1d): return slope*layer.weight/(layer.running_var + layer.eps).sqrt()
-    if not isinstance(layer, AdaptiveConcatPool2d): return slope # flatten and dropout change nothing here
+    if isinstance(layer, nn.BatchNorm1d):
+        gain = layer.weight if layer.affine else 1
+        return slope*gain/(layer.running_var + layer.eps).sqrt()
+    if not isinstance(layer, AdaptiveConcatPool2d):
+        raise ValueError(f'The map of a head with {type(layer).__name__} cannot be exported; '
+                         'use a head of build_model, or of these layers: pooling, BatchNorm1d, Linear, ReLU, Dropout.')
     highest, mean = [s[:, :, None, None] for s in slope.chunk(2, 1)] # the order in which that layer joins them
     top = (x == x.amax((2, 3), keepdim=True)).to(x.dtype)
     return highest*top/top.sum((2, 3), keepdim=True) + mean/(x.shape[2]*x.shape[3])
 
-def _head_and_map(head, features, slope): # (logits, map (films, rows, columns))
-    "Ask the head, and which place of the features gave how much to the log-odds whose slope in the logits is `slope`"
-    xs = [features]
-    for layer in head: xs.append(layer(xs[-1].clone())) # a copy, since fastai's ReLU works in place
-    s = slope(xs[-1])
-    for layer, x, y in reversed(list(zip(head, xs, xs[1:]))): s = _slope_through(layer, x, y, s)
-    return xs[-1], (s*features).sum(1)
+def _head_and_map(head, features, slope): # (logits, map (X-rays, rows, columns))
+    "The head's logits, and what each place of the features gave to the log-odds whose slope in the logits is `slope`"
+    values = [features]
+    for layer in head: values.append(layer(values[-1].clone())) # a copy, since fastai's ReLU works in place
+    s = slope(values[-1])
+    steps = list(zip(head, values, values[1:]))
+    for layer, x, y in reversed(steps): s = _slope_through(layer, x, y, s)
+    return values[-1], (s*features).sum(1)
+
 
 # %% ../nbs/20_page.ipynb #4b54c892
 class _Graph(nn.Module):
-    "A classifier from grey squares (films, size, size), uint8, to logits, probability, ood_score and map"
+    "A classifier from grey squares (X-rays, size, size), uint8, to logits, probability, ood_score and map"
     def __init__(self, clf):
         super().__init__()
-        plain = lambda m: deepcopy(m).cpu().to(memory_format=torch.contiguous_format).eval()
-        self.members = nn.ModuleList(map(plain, clf.members))
-        self.clf = clf.vocab.index(clf.positive), len(clf.vocab), clf.flip_tta, clf.temperature, clf.guard is not None
-        keep = lambda name, v, dtype=torch.float32: self.register_buffer(name, torch.tensor(np.asarray(v), dtype=dtype))
-        for name, v in zip(('mean', 'std'), clf.stats): keep(name, np.reshape(v, (-1, 1, 1)))
-        if clf.guard:
-            keep('taps', _taps(clf.size, 16, box=True), torch.float64) # whole numbers beyond what float32 holds
-            for name in ('weights', 'mean', 'parts'): keep(f'guard_{name}', getattr(clf.guard, name))
+        self.members = nn.ModuleList(map(self._plain, clf.members))
+        self.positive = [i for i, c in enumerate(clf.vocab) if c in clf.positive]
+        self.rest = [i for i, c in enumerate(clf.vocab) if c not in clf.positive]
+        self.flip_tta = clf.flip_tta
+        self.temperature = clf.temperature
+        self.checked = clf.input_check is not None
+        for name, values in zip(('mean', 'std'), clf.stats): self._keep(name, np.reshape(values, (-1, 1, 1)))
+        if not self.checked: return
+        self._keep('taps', _taps(clf.size, 16, box=True), torch.float64) # whole numbers beyond what float32 holds
+        for name in ('weights', 'mean', 'parts'): self._keep(f'check_{name}', getattr(clf.input_check, name))
+
+    def _plain(self, net): return deepcopy(net).cpu().to(memory_format=torch.contiguous_format).eval()
+
+    def _keep(self, name, values, dtype=torch.float32):
+        self.register_buffer(name, torch.tensor(np.asarray(values), dtype=dtype))
+
+    def _slope(self, z):
+        "Of the log-odds in the logits: the share of each class among its own side, negative for the rest"
+        sides = torch.cat([z[:, self.positive].softmax(1), -z[:, self.rest].softmax(1)], 1)
+        order = [*self.positive, *self.rest]
+        return torch.stack([sides[:, order.index(i)] for i in range(len(order))], 1)
 
     def forward(self, films):
-        i, n, mirror, temperature, guard = self.clf
-        rest = [j for j in range(n) if j != i]
-        def slope(z): # of the log-odds: 1 for the class looked for, minus the share of each other class
-            share = z[:, rest].softmax(1)
-            return torch.stack([torch.ones_like(z[:, 0]) if j == i else -share[:, rest.index(j)] for j in range(n)], 1)
         x = (films.float()[:, None]/255 - self.mean)/self.std
-        if mirror: x = torch.cat([x, x.flip(3)])
-        said = [_head_and_map(head, body(x), slope) for body, head in self.members]
-        logits, cam = [torch.stack(v).mean(0) for v in zip(*said)]
-        if mirror:
-            logits, (a, b) = logits.unflatten(0, (2, -1)).mean(0), cam.unflatten(0, (2, -1))
-            cam = (a + b.flip(2))/2
-        odds = (logits[:, i] - logits[:, rest].logsumexp(1))/temperature
-        strange = self._strangeness(films) if guard else 0*films[:, 0, 0].float()
-        return logits, odds.sigmoid(), strange, cam/temperature
+        if self.flip_tta: x = torch.cat([x, x.flip(3)])
+        outputs = [_head_and_map(head, body(x), self._slope) for body, head in self.members]
+        logits, cam = [torch.stack(v).mean(0) for v in zip(*outputs)]
+        if self.flip_tta:
+            logits = logits.unflatten(0, (2, -1)).mean(0)
+            straight, mirrored = cam.unflatten(0, (2, -1))
+            cam = (straight + mirrored.flip(2))/2
+        odds = logits[:, self.positive].logsumexp(1) - logits[:, self.rest].logsumexp(1)
+        odds = odds/self.temperature
+        score = self._ood_score(films) if self.checked else 0*films[:, 0, 0].float()
+        return logits, odds.sigmoid(), score, cam/self.temperature
 
-    def _strangeness(self, films):
-        shrink = lambda x: torch.floor((x + 2**21)/2**22)
-        small = shrink(self.taps@shrink(films.double()@self.taps.T)).float().flatten(1)
+    def _shrunk(self, x): return torch.floor((x + 2**21)/2**22)
+
+    def _ood_score(self, films):
+        across = self._shrunk(films.double()@self.taps.T)
+        small = self._shrunk(self.taps@across).float().flatten(1)
         off = small - small.mean(1, keepdim=True)
         tiny = off/off.square().mean(1, keepdim=True).sqrt().clamp(min=1)
-        off = tiny - self.guard_mean
-        return tiny@self.guard_weights + (off - off@self.guard_parts.T@self.guard_parts).square().mean(1)
+        off = tiny - self.check_mean
+        unlike = (off - off@self.check_parts.T@self.check_parts).square().mean(1)
+        return tiny@self.check_weights + unlike
+
 
 # %% ../nbs/20_page.ipynb #2d11b17b
-def _measured(p, point): # films, patients, and [value, low, high] of both rates
+def _measured(preds, point): # X-rays, patients, and [value, low, high] of both rates
     "Sensitivity and specificity at the operating point"
-    found, cleared = decisions(p, point)
-    rate = lambda right, among: [round(v, 4) for v in rate_interval(right[among], p.patients[among])]
-    return dict(films=len(p.truth), patients=len(set(p.patients)), refused=int(p.refused.sum()),
-                sensitivity=rate(found, p.truth), specificity=rate(cleared, ~p.truth))
+    positive, negative = decisions(preds, point)
+    def rate(right, rows): return [round(v, 4) for v in rate_interval(right[rows], preds.patients[rows])]
+    return dict(images=len(preds.truth), patients=len(set(preds.patients)), rejected=int(preds.rejected.sum()),
+                sensitivity=rate(positive, preds.truth), specificity=rate(negative, ~preds.truth))
 
-def _by_threshold(p): # two lists of 1,001 shares
+def _by_threshold(preds): # two lists of 1,001 shares
     "Sensitivity and specificity at 0, .001, ... 1"
-    at = np.arange(1001)/1000
-    over = (p.probs[:, None] >= at) & ~p.refused[:, None]
-    under = (p.probs[:, None] < at) & ~p.refused[:, None]
-    return dict(sensitivity=over[p.truth].mean(0).round(4).tolist(), specificity=under[~p.truth].mean(0).round(4).tolist())
+    above = preds.probs[:, None] >= np.arange(1001)/1000
+    judged = ~preds.rejected[:, None]
+    sensitivity = (above & judged)[preds.truth].mean(0)
+    specificity = (~above & judged)[~preds.truth].mean(0)
+    return dict(sensitivity=sensitivity.round(4).tolist(), specificity=specificity.round(4).tolist())
 
 def _metadata(clf, preds):
     "All that a reader of the ONNX file needs to know, ready for JSON"
-    point, data = clf.point, clf.about.get('data', {})
-    words = dict(vocab=clf.vocab, positive=clf.positive, temperature=clf.temperature, threshold=point.threshold, story=str(point),
-                 guard_limit=clf.guard.limit if clf.guard else None, size=clf.size, geometry=PREPROCESSING,
-                 stats=[list(map(float, s)) for s in clf.stats], members=len(clf.members), mirror=clf.flip_tta,
-                 about=dict(run=clf.about.get('id', ''), finished=clf.about.get('finished', ''), data=data.get('name', ''),
-                            train_films=data.get('train')))
-    preds = {s: apply_temperature(p, clf.temperature) for s, p in (preds or {}).items()}
-    words['measured'] = {s: _measured(p, point) for s, p in preds.items()}
-    if 'valid' in preds: words['by_threshold'] = _by_threshold(preds['valid'])
+    data = clf.about.get('data', {})
+    about = dict(run=clf.about.get('id', ''), finished=clf.about.get('finished', ''), data=data.get('name', ''),
+                 images=data.get('train'))
+    words = dict(vocab=clf.vocab, positive=clf.positive, positive_name=class_name(clf.positive),
+                 temperature=clf.temperature, threshold=clf.point.threshold, note=str(clf.point),
+                 ood_limit=clf.input_check.limit if clf.input_check else None, size=clf.size,
+                 preprocessing=PREPROCESSING, stats=[list(map(float, s)) for s in clf.stats],
+                 networks=len(clf.members), flip_tta=clf.flip_tta, about=about)
+    calibrated = {split: apply_temperature(p, clf.temperature) for split, p in (preds or {}).items()}
+    words['measured'] = {split: _measured(p, clf.point) for split, p in calibrated.items()}
+    if 'valid' in calibrated: words['by_threshold'] = _by_threshold(calibrated['valid'])
     return words
+
 
 # %% ../nbs/20_page.ipynb #a77d4c58
 def _need(*packages):
@@ -210,15 +243,29 @@ def _check_parts(found, source):
 # %% ../nbs/20_page.ipynb #d163b687
 def _hash(content): return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
-def _policy(scripts, style):
-    "A content security policy that allows these scripts, this style sheet, and WebAssembly"
-    shut = 'default connect img media font frame worker object manifest'.split()
-    return '; '.join([*(f"{s}-src 'none'" for s in shut), "base-uri 'none'", "form-action 'none'",
-                      f"script-src 'wasm-unsafe-eval' {' '.join(map(_hash, scripts))}", f'style-src {_hash(style)}'])
+def _policy(script, styles):
+    "A content security policy that allows this script, these style sheets, its worker, and WebAssembly"
+    shut = 'default connect img media font frame object manifest'.split()
+    return '; '.join([*(f"{kind}-src 'none'" for kind in shut), "base-uri 'none'", "form-action 'none'",
+                      'worker-src blob:', f"script-src 'wasm-unsafe-eval' {_hash(script)}",
+                      f"style-src {' '.join(map(_hash, styles))}"])
 
 def _packed(content): return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
 
-def _title(clf): return html.escape(f'{clf.positive} in a chest X-ray?')
+def _json(content): return json.dumps(content, allow_nan=False).replace('<', '\\u003c') # no tag can end it
+
+def _browser(name): return (files('cxr_nb')/'browser'/name).read_text(encoding='utf-8')
+
+def _worker(runtime):
+    "The worker's code: Microsoft's runtime as a plain script, and our readers"
+    exports = re.compile(r'export\s*\{([^}]*)\};?\s*(//# sourceMappingURL=.*)?\s*$')
+    def names(found): return 'globalThis.ort={' + re.sub(r'([\w$]+) as (\w+)', r'\2:\1', found[1]) + '};'
+    code = exports.sub(names, runtime).replace('import.meta.url', 'self.location.href')
+    return '\n'.join([f'{{{code}\n}}', *map(_browser, ('film.js', 'dicom.js', 'worker.js'))])
+
+def _fill(name, **parts): return re.sub(r'\{\{(\w+)\}\}', lambda found: parts[found[1]], _browser(name))
+
+def _title(clf): return html.escape(f'{class_name(clf.positive)} in a chest X-ray?')
 
 def write_page(
     classifier,   # `Classifier`; the page holds all its networks
@@ -227,16 +274,18 @@ def write_page(
     runtime=None, # Archive of the runtime, as for `fetch_runtime`
 ) -> Path:        # `file`
     "Write a classifier as one HTML file that works from disk and sends nothing; raises as `export_onnx` and `fetch_runtime` do"
-    file, parts, source = Path(file), fetch_runtime(runtime), files('cxr_nb')/'browser'
-    read = lambda name: (source/name).read_text(encoding='utf-8')
-    with tempfile.TemporaryDirectory() as tmp: model = export_onnx(classifier, Path(tmp)/'model.onnx', half=True).read_bytes()
-    ort, wasm = parts.values()
-    names = lambda found: 'globalThis.ort={' + re.sub(r'([\w$]+) as (\w+)', r'\2:\1', found[1]) + '};' # its own scope ends with its script
-    ort = re.sub(r'export\s*\{([^}]*)\};?\s*(//# sourceMappingURL=.*)?\s*$', names, ort.decode())
-    scripts, style = [ort, '\n'.join(map(read, ('film.js', 'dicom.js', 'page.js')))], read('page.css')
-    words = json.dumps(_metadata(classifier, preds), allow_nan=False).replace('<', '\\u003c') # no tag can end it
-    filled = dict(policy=_policy(scripts, style), title=_title(classifier), style=style, words=words, model=_packed(model), wasm=_packed(wasm),
-                  ort=scripts[0], code=scripts[1])
-    page = re.sub(r'\{\{(\w+)\}\}', lambda found: filled[found[1]], read('page.html'))
-    with atomic_write(file) as part: part.write_bytes(page.encode())
+    file = Path(file)
+    ort, wasm = fetch_runtime(runtime).values()
+    with tempfile.TemporaryDirectory() as folder:
+        model = export_onnx(classifier, Path(folder)/'model.onnx', half=True).read_bytes()
+    worker = f'globalThis.workerCode = {_json(_worker(ort.decode()))};' # in the script, so that its hash covers it
+    script = '\n'.join([worker, _browser('viewer.js'), _browser('page.js')])
+    style = _browser('page.css')
+    shell = _browser('shell.css')
+    title = _title(classifier)
+    page = _fill('page.html', title=title, style=style, words=_json(_metadata(classifier, preds)),
+                 model=_packed(model), wasm=_packed(wasm), code=script)
+    whole = _fill('shell.html', policy=_policy(script, [style, shell]), title=title, shell=shell, page=html.escape(page))
+    with atomic_write(file) as part: part.write_bytes(whole.encode())
     return file
+
