@@ -23,7 +23,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 from .files import atomic_write, check_share
-from .film import PREPROCESSING, read_xrays, xray_warning
+from .film import PREPROCESSING, read_noted
 from .checkpoint import read_about
 from .dataset import class_name
 from .model import build_model, model_stats
@@ -140,27 +140,28 @@ def answers(self:Classifier,
     paths,      # Paths of images or DICOM files
     bs=64,      # X-rays at a time
     progress=False, # Show a progress bar?
+    trust_header=True, # Reject what a DICOM header says is no frontal chest X-ray?
 ) -> pd.DataFrame: # A row per X-ray: file, logit of each class, ood_score (NaN where it cannot be read), why (or a warning)
     "Read X-rays and ask the networks; one that cannot be read is a row with its reason"
     tables = []
     with tqdm(total=len(paths), desc='X-rays', unit='X-ray', leave=False, disable=not progress) as bar:
         for i in range(0, max(len(paths), 1), bs):
-            tables.append(self._answer_batch(paths[i:i+bs]))
+            tables.append(self._answer_batch(paths[i:i+bs], trust_header))
             bar.update(len(paths[i:i+bs]))
     return pd.concat(tables, ignore_index=True)
 
 @patch
-def _answer_batch(self:Classifier, paths):
-    squares = read_xrays(paths, self.size)
-    readable = [not isinstance(s, str) for s in squares]
+def _answer_batch(self:Classifier, paths, trust_header):
+    noted = read_noted(paths, self.size, trust_header)
+    readable = [square is not None for square, _ in noted]
     logit_columns = [f'logit_{c}' for c in self.vocab]
     table = pd.DataFrame(np.nan, index=range(len(paths)), columns=[*logit_columns, 'ood_score'])
     if any(readable):
-        good = [s for s in squares if not isinstance(s, str)]
+        good = [square for square, _ in noted if square is not None]
         table.loc[readable, logit_columns] = self.logits(good)
         table.loc[readable, 'ood_score'] = self.input_check.score(good) if self.input_check else 0.
     table.insert(0, 'file', [str(p) for p in paths])
-    table['why'] = [xray_warning(p) if ok else s for p, s, ok in zip(paths, squares, readable)]
+    table['why'] = [why for _, why in noted]
     return table
 
 # %% ../nbs/09_classifier.ipynb #9a4d7eee
@@ -194,10 +195,11 @@ def predict(self:Classifier,
     paths,      # Path of an X-ray, or several
     bs=64,      # X-rays at a time
     progress=False, # Show a progress bar?
+    trust_header=True, # Reject what a DICOM header says is no frontal chest X-ray?
 ) -> pd.DataFrame: # A row per X-ray: file, probability (calibrated, 0 to 1), call, class, why it is rejected, or a warning
     "The answer for new X-rays; one that cannot be judged is rejected, with the reason"
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    return self.decide(self.answers(paths, bs, progress))[['file', 'probability', 'call', 'class', 'why']]
+    return self.decide(self.answers(paths, bs, progress, trust_header))[['file', 'probability', 'call', 'class', 'why']]
 
 # %% ../nbs/09_classifier.ipynb #df4d84a5
 def read_answers(

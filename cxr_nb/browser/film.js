@@ -1,29 +1,34 @@
-// From the bytes of a file to the grey square that the network sees: what `read_film` does in Python, to the bit for PNG.
+// From the bytes of a file to the grey square that the network sees: what `read_xray` does in Python, to the bit for PNG.
 
-class Unfit extends Error {} // what is wrong with a film, and what to do, without its name
+class Unfit extends Error {} // what is wrong with an X-ray, and what to do, without its name
 
 const text = (bytes, from, to) => String.fromCharCode(...bytes.subarray(from, to));
 
+// How a DICOM file begins that lacks the mark: with a tag of group 2 or 8
+const BARE = new RegExp('^(?:[\\x02\\x08]\\0[\\0-\\x60]\\0(?:AE|AS|AT|CS|DA|DT|IS|LO|OB|OW|PN|SH|SQ|ST|TM|UI|UL|UN|US)'
+  + '|\\x08\\0[\\x05\\x08\\x12\\x14\\x16\\x18\\x20]\\0.[\\0\\x01]\\0\\0'
+  + '|([\\x02\\x08])\\0\\0\\0\\x04\\0\\0\\0.{4}\\1\\0)', 's');
+
 function kindOf(head, name) { // the first bytes of a file
   const starts = s => text(head, 0, s.length) === s;
-  if (text(head, 128, 132) === 'DICM') return 'DICOM';
+  if (text(head, 128, 132) === 'DICM' || BARE.test(text(head, 0, 132))) return 'DICOM';
   if (starts('\x89PNG\r\n\x1a\n')) return 'PNG';
   if (starts('\xff\xd8\xff')) return 'JPEG';
   if (!head.length) throw new Unfit('is empty; copy it again');
   if (starts('II*\0') || starts('MM\0*')) throw new Unfit('is a TIFF, which this page does not read; save it as PNG, or ask cxr_predict');
   if (starts('GIF8') || starts('BM') || (starts('RIFF') && text(head, 8, 12) === 'WEBP'))
     throw new Unfit('is an image, but neither JPEG nor PNG; save it as one of these, or ask cxr_predict');
-  if (starts('%PDF')) throw new Unfit('is a PDF; save the film in it as JPEG or PNG');
+  if (starts('%PDF')) throw new Unfit('is a PDF; save the X-ray in it as JPEG or PNG');
   if (text(head, 4, 8) === 'ftyp' || starts('\x1a\x45\xdf\xa3') || starts('RIFF') || starts('\0\0\x01\xba'))
     throw new Unfit('is a video or a phone\'s own image format; save one picture as JPEG or PNG');
-  if (/\.(dcm|dicom)$/i.test(name)) throw new Unfit('is no DICOM file (the letters DICM are missing after byte 128); export it again');
+  if (/\.(dcm|dicom)$/i.test(name)) throw new Unfit('is no DICOM file (it does not begin like one); export it again');
   throw new Unfit('is not an image; choose a JPEG, PNG or DICOM file');
 }
 
 function checkShape(w, h) {
   if (w*h > 2**26) throw new Unfit(`has ${Math.round(w*h/1e6).toLocaleString('en')} million pixels; save it with at most 67`);
-  if (Math.min(w, h) < 32) throw new Unfit(`is ${w} by ${h} pixels; a film needs at least 32 on each side`);
-  if (Math.max(w, h) > 4*Math.min(w, h)) throw new Unfit(`is ${w} by ${h} pixels, more than 4 to 1; take the whole film`);
+  if (Math.min(w, h) < 32) throw new Unfit(`is ${w} by ${h} pixels; an X-ray needs at least 32 on each side`);
+  if (Math.max(w, h) > 4*Math.min(w, h)) throw new Unfit(`is ${w} by ${h} pixels, more than 4 to 1; take the whole X-ray`);
 }
 
 // EXIF: where the orientation stands in a TIFF header that starts at `at`; null where there is none
@@ -56,14 +61,32 @@ function overBlack(v, a) { // PIL's alpha_composite over black
   return (((t >> 8) + t) >> 8) >> 7;
 }
 
-function to8Bits(pixels) { // `to_8_bits` of cxr_nb.film
-  let high = 0;
-  for (const v of pixels) if (v > high) high = v;
-  const most = 2**[8, 10, 12, 14, 16].find(bits => high < 2**bits) - 1, half = Math.floor(most/2);
-  const level = Uint8Array.from({length: high + 1}, (_, v) => Math.floor((v*255 + half)/most)), out = new Uint8Array(pixels.length);
-  for (let i = 0; i < out.length; i++) out[i] = level[pixels[i]];
-  return out;
+// The ends of what an image holds, without its one pixel in 10,000 that may be dead or hot
+function extent(levels, counts) {
+  const order = Array.from(levels.keys()).sort((a, b) => levels[a] - levels[b]), total = counts.reduce((a, b) => a + b, 0);
+  const spare = Math.ceil(total/10000);
+  let below = 0, low;
+  for (const i of order) {
+    below += counts[i];
+    if (low === undefined && below > spare) low = levels[i];
+    if (below >= total - spare) return [low, levels[i]];
+  }
 }
+
+function depth(low, high) { // the ends of the smallest usual depth that holds both
+  const bits = [8, 10, 12, 14, 16].find(b => low < 0 ? -(2**(b - 1)) <= low && high < 2**(b - 1) : high < 2**b);
+  const bottom = low < 0 ? -(2**(bits - 1)) : 0;
+  return [bottom, bottom + 2**bits - 1];
+}
+
+function to8Bits(pixels) { // `to_8_bits` of cxr_nb.film
+  const counts = new Float64Array(2**16);
+  for (const v of pixels) counts[v]++;
+  const most = depth(...extent(Uint32Array.from(counts.keys()), counts))[1], half = Math.floor(most/2);
+  return Uint8Array.from(pixels, v => Math.floor((Math.min(v, most)*255 + half)/most));
+}
+
+const severalPictures = () => new Unfit('holds several pictures; save the one to judge');
 
 // A PNG decoder of our own: a browser's canvas has 8 bits, manages colours and multiplies by alpha
 async function inflate(parts) {
@@ -91,7 +114,7 @@ function unfilter(data, at, stride, rows, step) { // in place; gives where the n
 
 async function readPng(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), parts = [];
-  let head, palette, clear, orientation, ended = false;
+  let head, palette, clear, orientation, pictures = 0, framed = false, ended = false;
   for (let at = 8; at + 12 <= bytes.length && !ended;) {
     const n = view.getUint32(at), kind = text(bytes, at + 4, at + 8), body = bytes.subarray(at + 8, at + 8 + n);
     if (kind === 'IHDR') {
@@ -101,6 +124,9 @@ async function readPng(bytes) {
     if (kind === 'PLTE') palette = body;
     if (kind === 'tRNS') clear = body;
     if (kind === 'eXIf') orientation = orientationOf(bytes, at + 8)?.value;
+    if (kind === 'acTL') pictures = view.getUint32(at + 8); // an animation
+    if (kind === 'fcTL') framed = true;
+    if (kind === 'IDAT' && !parts.length && pictures + !framed > 1) throw severalPictures();
     if (kind === 'IDAT') parts.push(body);
     ended = kind === 'IEND';
     at += n + 12;
@@ -147,6 +173,7 @@ async function decodeJpeg(bytes) {
     const marker = view.getUint16(at);
     if (marker === 0xffda) break;
     if (marker === 0xffe1 && text(bytes, at + 4, at + 10) === 'Exif\0\0') turn ??= orientationOf(bytes, at + 10);
+    if (marker === 0xffe2 && text(bytes, at + 4, at + 8) === 'MPF\0') throw severalPictures();
     if (marker >= 0xffc0 && marker <= 0xffcf && ![0xffc4, 0xffc8, 0xffcc].includes(marker))
       frame = {depth: bytes[at + 4], h: view.getUint16(at + 5), w: view.getUint16(at + 7), channels: bytes[at + 9]};
   }
@@ -202,6 +229,17 @@ function shrink({width, height, pixels}, size, across) {
 function squeeze(film, size) {
   const {width: w, height: h} = film, tall = h > size && h - size > 2*(w - size); // then Pillow 13 does the columns first
   return shrink(shrink(film, size, !tall), size, tall).pixels;
+}
+
+function greyRange(square) { // levels from the 1st to the 99th percentile
+  const levels = square.slice().sort(), spare = Math.floor(levels.length/100);
+  return levels[levels.length - 1 - spare] - levels[spare];
+}
+
+function flatReason(square, least) { // why an X-ray is rejected that is nearly black, white or flat
+  const span = greyRange(square);
+  return span >= least ? '' : `is nearly black, white or flat (its grey levels span ${span} of 255, those of the training X-rays `
+    + `at least ${least}); export it again with a window that shows it`;
 }
 
 async function readFilm(file) { // a File or Blob; gives {width, height, pixels} in grey, upright, and perhaps a warning
