@@ -81,8 +81,8 @@ class _Graph(nn.Module):
         self.checked = clf.input_check is not None
         for name, values in zip(('mean', 'std'), clf.stats): self._keep(name, np.reshape(values, (-1, 1, 1)))
         if not self.checked: return
-        self._keep('taps', _taps(clf.size, 16, box=True), torch.float64) # whole numbers beyond what float32 holds
-        for name in ('weights', 'mean', 'parts'): self._keep(f'check_{name}', getattr(clf.input_check, name))
+        self._keep('check', clf.input_check.weights, torch.float64)
+        self.bias = clf.input_check.bias
 
     def _plain(self, net): return deepcopy(net).cpu().to(memory_format=torch.contiguous_format).eval()
 
@@ -98,7 +98,9 @@ class _Graph(nn.Module):
     def forward(self, films):
         x = (films.float()[:, None]/255 - self.mean)/self.std
         if self.flip_tta: x = torch.cat([x, x.flip(3)])
-        outputs = [_head_and_map(head, body(x), self._slope) for body, head in self.members]
+        maps = [body(x) for body, _ in self.members]
+        features = maps[0][:len(films)]
+        outputs = [_head_and_map(head, m, self._slope) for m, (_, head) in zip(maps, self.members)]
         logits, cam = [torch.stack(v).mean(0) for v in zip(*outputs)]
         if self.flip_tta:
             logits = logits.unflatten(0, (2, -1)).mean(0)
@@ -106,19 +108,12 @@ class _Graph(nn.Module):
             cam = (straight + mirrored.flip(2))/2
         odds = logits[:, self.positive].logsumexp(1) - logits[:, self.rest].logsumexp(1)
         odds = odds/self.temperature
-        score = self._ood_score(films) if self.checked else 0*films[:, 0, 0].float()
+        score = self._ood_score(features) if self.checked else 0*films[:, 0, 0].float()
         return logits, odds.sigmoid(), score, cam/self.temperature
 
-    def _shrunk(self, x): return torch.floor((x + 2**21)/2**22)
-
-    def _ood_score(self, films):
-        across = self._shrunk(films.double()@self.taps.T)
-        small = self._shrunk(self.taps@across).float().flatten(1)
-        off = small - small.mean(1, keepdim=True)
-        tiny = off/off.square().mean(1, keepdim=True).sqrt().clamp(min=1)
-        off = tiny - self.check_mean
-        unlike = (off - off@self.check_parts.T@self.check_parts).square().mean(1)
-        return tiny@self.check_weights + unlike
+    def _ood_score(self, features):
+        pooled = torch.cat([features.amax((2, 3)), features.mean((2, 3))], 1)
+        return (pooled.double()@self.check + self.bias).float()
 
 
 # %% ../nbs/20_page.ipynb #2d11b17b

@@ -289,13 +289,13 @@ def train_run(
         begun = _begin(table, recipe, None, sensitivity)
         set_seed(recipe.seed, reproducible=True) # the training loader takes the seed of its order when it is made
         dls = recipe_dls(table, recipe)
-        check = fit_input_check(*(squares[(table.split == s).to_numpy()] for s in ('train', 'valid')))
         learn = recipe_learner(dls, recipe, out)
         facts, spent = _fit(learn, recipe, out, begun, fit)
         record = dict(recipe=asdict(recipe), seeds=[recipe.seed], **facts,
                       **{k: begun[k] for k in ('held', 'versions', 'machine')})
         clf = Classifier([learn.model], recipe.arch, recipe.size, model_stats(recipe.arch), list(dls.vocab),
-                         _positives(table), recipe.head, recipe.flip_tta, check)
+                         _positives(table), recipe.head, recipe.flip_tta)
+        clf.input_check = fit_input_check(clf, *(squares[(table.split == s).to_numpy()] for s in ('train', 'valid')))
         _finish(clf, record, table, out, sensitivity, start - spent)
         # nothing is left to resume, and the classifier's file holds the weights
         for name in ('run.json', 'state.safetensors', 'best.safetensors'): (out/name).unlink(missing_ok=True)
