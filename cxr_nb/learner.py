@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/06_learner.ipynb #26da3335
+# %% ../nbs/06_learner.ipynb #10d37d43
 from fastcore.basics import patch, noop
 from fastai.learner import Learner
 from .evaluate import plot_confusion_matrix
 
-# %% ../nbs/06_learner.ipynb #71c51fd4
+# %% ../nbs/06_learner.ipynb #6e627de9
 @patch
 def plot_confusion_matrix(self:Learner,
     ds_idx=1, # 1 for the validation X-rays, 0 for the training X-rays without augmentation
