@@ -8,6 +8,8 @@ config = ConfigParser(delimiters=['='], interpolation=None)
 config.read(here/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 
+EXTRAS = [key.removesuffix('_requirements') for key in cfg if key.endswith('_requirements')]
+
 setup(
     name = cfg['lib_name'],
     version = cfg['version'],
@@ -24,7 +26,7 @@ setup(
     package_data = dict(cxr_nb=['browser/*']),
     python_requires = f">={cfg['min_python']}",
     install_requires = cfg['requirements'].split(),
-    extras_require = {extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'kaggle', 'dicom', 'page')},
+    extras_require = {extra: cfg[f'{extra}_requirements'].split() for extra in EXTRAS},
     entry_points = dict(console_scripts=cfg['console_scripts'].split(), nbdev=[f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]),
     classifiers = ['Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research', 'Intended Audience :: Education',
                    'Programming Language :: Python :: 3', 'Topic :: Scientific/Engineering :: Image Recognition'],

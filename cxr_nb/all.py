@@ -6,28 +6,29 @@
 __all__ = []
 
 # %% ../nbs/99_all.ipynb #a0a111ab
-from . import (phantom, film, data, model, train, evaluate as _evaluate, confidence, threshold, classifier, recipe, run,
-                    audit as _audit, shift, explain as _explain, bench as _bench, page as _page, map_exam,
-                    scale)
+from . import (phantom, film, checkpoint, dataset, loaders, model, train, evaluate, learner, confidence,
+                    threshold, classifier, recipe, report, run, auditing, shift, maps, page, scale)
 from .phantom import *
 from .film import *
+from .checkpoint import *
 from .dataset import *
+from .loaders import *
 from .model import *
 from .train import *
 from .evaluate import *
+from .learner import *
 from .confidence import *
 from .threshold import *
 from .classifier import *
 from .recipe import *
+from .report import *
 from .run import *
 from .auditing import *
 from .shift import *
 from .maps import *
-from .bench import *
 from .page import *
-from .map_exam import *
 from .scale import *
 
-_lessons = [phantom, film, data, model, train, _evaluate, confidence, threshold, classifier, recipe, run, _audit, shift, _explain,
-            _bench, _page, map_exam, scale]
-__all__ = sorted({name for lesson in _lessons for name in lesson.__all__})
+_rooms = [phantom, film, checkpoint, dataset, loaders, model, train, evaluate, learner, confidence,
+          threshold, classifier, recipe, report, run, auditing, shift, maps, page, scale]
+__all__ = sorted({name for room in _rooms for name in room.__all__})

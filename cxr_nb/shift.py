@@ -9,7 +9,6 @@ __all__ = ['SHIFTS', 'shift_table']
 import numpy as np
 import pandas as pd
 import torch
-from fastai.vision.all import parent_label
 from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 from torchvision.transforms.v2 import functional as V
@@ -40,16 +39,17 @@ SHIFTS = {
 # %% ../nbs/11_shift.ipynb #c75a15ec
 def shift_table(
     clf,   # A `Classifier`
-    films, # Paths of films, in folders named by class
+    table, # Rows of `read_dataset`: `path` and `label` are used
 ) -> pd.DataFrame: # A row per shift: log loss, AUROC, sensitivity and specificity at the classifier's operating point
-    "What a classifier would say of the same films, taken another way; its guard is not asked"
-    x = torch.from_numpy(np.stack([read_xray(f, clf.size) for f in films]))[:, None]/255
-    truth, rows = np.array([parent_label(f) == clf.positive for f in films]), {}
+    "What a classifier would say of the same X-rays, taken another way; its input check is not asked"
+    x = torch.from_numpy(np.stack([read_xray(path, clf.size) for path in table.path]))[:, None]/255
+    truth = table.label.isin(clf.positive).to_numpy()
+    rows = {}
     for name, change in SHIFTS.items():
         squares = (change(x)[:, 0]*255).round().byte().numpy()
         logits = np.concatenate([clf.logits(squares[i:i+64]) for i in range(0, len(squares), 64)])
-        p = expit(log_odds(logits, clf.vocab, clf.positive)/clf.temperature)
-        called = p >= clf.point.threshold
-        rows[name] = dict(log_loss=log_loss(truth, p), auroc=roc_auc_score(truth, p), sensitivity=called[truth].mean(),
-                          specificity=(~called[~truth]).mean())
+        probs = expit(log_odds(logits, clf.vocab, clf.positive)/clf.temperature)
+        called = probs >= clf.point.threshold
+        rows[name] = dict(log_loss=log_loss(truth, probs), auroc=roc_auc_score(truth, probs),
+                          sensitivity=called[truth].mean(), specificity=(~called[~truth]).mean())
     return pd.DataFrame(rows).T
