@@ -290,7 +290,7 @@ def _plot_promise(promise, ax=None): # The matplotlib axes
 # %% ../nbs/10_audit.ipynb #ae6e905e
 def scanner_shift(
     films, # Films of a `Scan`
-) -> pd.DataFrame: # A row per finding and property: both means, and the chance that a test film has more, `low`, `high`
+) -> pd.DataFrame: # A row per finding and property: both means, and the chance that a test X-ray has more, `low`, `high`
     "Sharpness, brightness, contrast and letters of test against train, by class; `ValueError` for fewer than ten patients"
     rows = []
     for finding, f in films[films.split.isin(['train', 'test'])].groupby('finding'):
@@ -301,7 +301,7 @@ def scanner_shift(
     return pd.DataFrame(rows, columns=['finding', 'property', 'train', 'test', 'chance', 'low', 'high'])
 
 def _plot_shift(moved, ax=None): # The matplotlib axes
-    "Draw the chance that a test film has more, with its interval"
+    "Draw the chance that a test X-ray has more, with its interval"
     ax = ax or plt.subplots(figsize=(7, 3), layout='constrained')[1]
     ends = [moved.chance - moved.low, moved.high - moved.chance]
     ax.errorbar(moved.chance, range(len(moved)), xerr=ends, fmt='o', ms=4, color='#08519c')
@@ -309,7 +309,7 @@ def _plot_shift(moved, ax=None): # The matplotlib axes
     ax.axvline(.5, color='grey', lw=1); ax.margins(y=.15); ax.invert_yaxis()
     most = moved.loc[(moved.chance - .5).abs().idxmax()]
     ax.set(title=f'Test against train: {most.property} of {most.finding} moved most', xlim=(-.03, 1.03),
-           xlabel='chance that a test film has more of it, 95 % interval')
+           xlabel='chance that a test X-ray has more of it, 95 % interval')
     return ax
 
 # %% ../nbs/10_audit.ipynb #2c31a2df
@@ -446,8 +446,10 @@ def _shown(v):
 def _table(records, most=20):
     "A table that a narrow screen can push sideways"
     if not records: return '<p>None.</p>'
-    table = pd.DataFrame(records).drop(columns=['box', 'ids'], errors='ignore').head(most).map(_shown).fillna('')
-    table.columns = [str(c).replace('_', ' ') for c in table]
+    table = pd.DataFrame(records).drop(columns=['box', 'ids'], errors='ignore').dropna(axis=1, how='all')
+    table = table.head(most).map(_shown).fillna('')
+    words = dict(films='X-rays', finding='label')
+    table.columns = [words.get(c, c.replace('_', ' ')) for c in table]
     more = f'<p>{len(records) - most} more in audit.json.</p>' if len(records) > most else ''
     return f'<div class="wide">{table.to_html(index=False, border=0)}</div>{more}'
 
@@ -482,7 +484,7 @@ _STYLE = """:root{color-scheme:light dark;--ink:#1b1f24;--page:#fff;--line:#d0d7
 body{font:16px/1.5 system-ui,sans-serif;max-width:60em;margin:1.5em auto;padding:0 1em;color:var(--ink);background:var(--page)}
 h2{margin:2em 0 .2em;border-top:1px solid var(--line);padding-top:.8em}.why{color:var(--soft);margin:.2em 0 .8em}
 .wide{overflow-x:auto}table{font-size:13px;border-collapse:collapse}td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid var(--line)}
-img{max-width:100%}.chart{background:#fff;border-radius:4px;margin:.5em 0}li{margin:.4em 0;overflow-wrap:anywhere}
+td:first-child{min-width:8em}td{white-space:normal}img{max-width:100%}.chart{background:#fff;border-radius:4px;margin:.5em 0}li{margin:.4em 0;overflow-wrap:anywhere}
 .row{display:flex;flex-wrap:wrap;gap:1em}figure{margin:0;width:160px}figure img{width:160px}figcaption{font-size:11px;overflow-wrap:anywhere;color:var(--soft)}"""
 
 def _page(a, folder):

@@ -2,7 +2,7 @@
 
 python nbs/records/headers.py ORIGINALS COPIES NIH     three folders: originals with their headers, the 224-pixel copies, the NIH films
 """
-import io, json, shutil, sys, tempfile, time
+import json, shutil, sys, tempfile, time
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -21,13 +21,15 @@ def audited(source):
     facts, marks = zip(*Parallel(2, backend='threading')(delayed(measure)(path) for path in table.path))
     facts = pd.DataFrame(list(facts))
     rows = table.drop(columns=[c for c in facts if c in table]).join(facts)
-    found, _ = audit_acquisition(rows, np.stack(marks), dict(positive='PNEUMONIA', negative='NORMAL'))
-    return dict(xrays=len(rows), seconds=round(time.time() - start, 1), **found)
+    found, by_xray = audit_acquisition(rows, np.stack(marks), dict(positive='PNEUMONIA', negative='NORMAL'))
+    marked = by_xray[(rows.split == 'test') & ~rows.positive & (by_xray.stamp > 0)]
+    return dict(xrays=len(rows), seconds=round(time.time() - start, 1), **found,
+                marked_test_normals=dict(zip(marked.file, marked.stamp.tolist())))
 
 def phantoms(seed, **options):
     "A folder of phantoms, on which the caller may plant something"
     folder = Path(tempfile.mkdtemp())/'phantoms'
-    kept = dict(n_train=200, n_test=100, films_per_patient=1, copies=0)
+    kept = dict(n_train=140, n_test=40, films_per_patient=1, copies=0)
     return write_phantoms(folder, seed=seed, **kept | options)
 
 def second_machine(file, quality, stamp):
@@ -54,14 +56,16 @@ def draws(n, planted=None, **options):
         shutil.rmtree(folder.parent)
     return counts
 
+LABORATORY = { # what is planted, and options of the phantoms
+    'clean': (None, dict(train_prior=.5, test_prior=.5, markers=0)),
+    'clean, with letters': (None, dict(markers=.9)),
+    'another quality planted': (dict(quality=75, stamp=''), {}),
+    'a stamp planted': (dict(quality=90, stamp='KV59'), {}),
+}
+
 if __name__ == '__main__':
-    originals, copies, nih = sys.argv[1:]
-    real = dict(originals=audited(originals), copies=audited(copies), nih=audited(nih))
-    laboratory = {
-        'clean': draws(20, train_prior=.5, test_prior=.5, markers=0),
-        'clean, with letters': draws(20, markers=.9),
-        'another quality planted': draws(20, dict(quality=75, stamp='')),
-        'a stamp planted': draws(20, dict(quality=90, stamp='KV59')),
-    }
-    record = dict(**real, draws=laboratory)
-    Path(__file__).with_suffix('.json').write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+    record = {name: audited(folder) for name, folder in zip(('originals', 'copies', 'nih'), sys.argv[1:])}
+    record['draws'] = {}
+    for name, (planted, options) in LABORATORY.items():
+        record['draws'][name] = draws(20, planted, **options)
+        Path(__file__).with_suffix('.json').write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
