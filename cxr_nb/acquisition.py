@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/10_acquisition.ipynb #474fc119
+# %% ../nbs/10_acquisition.ipynb #16628ea9
 import json, re
 from itertools import product
 from pathlib import Path
@@ -20,7 +20,7 @@ from statsmodels.stats.multitest import multipletests
 from .film import is_dicom, read_tags
 from .confidence import auroc_interval
 
-# %% ../nbs/10_acquisition.ipynb #8fdfab18
+# %% ../nbs/10_acquisition.ipynb #6eba5343
 _STANDARD = np.array([ # luminance table of the JPEG standard, row by row
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
     14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
@@ -37,7 +37,7 @@ def jpeg_quality(
     away = np.abs(tables - np.array(table)).mean(1)
     return int(away.argmin()) + 1, bool(away.min() == 0)
 
-# %% ../nbs/10_acquisition.ipynb #0d715363
+# %% ../nbs/10_acquisition.ipynb #0d5d72a0
 _SEGMENTS = {b'JFIF': 'JFIF', b'Exif': 'Exif', b'http': 'XMP', b'ICC_': 'ICC', b'Phot': 'Photoshop', b'Adob': 'Adobe'}
 _EXIF = {271: 'manufacturer', 272: 'model', 305: 'software'}
 _DICOM = dict(Manufacturer='manufacturer', ManufacturerModelName='model', StationName='station',
@@ -93,7 +93,7 @@ def read_facts(
     facts['sides'] = _sides(facts['width'], facts['height'])
     return facts
 
-# %% ../nbs/10_acquisition.ipynb #b7bf3c62
+# %% ../nbs/10_acquisition.ipynb #5855fe8c
 _NUMBERS = 'bits per pixel', 'JPEG quality', 'kvp', 'exposure', 'exposure time', 'tube current', 'distance'
 _WORDS = ('format', 'mode', 'JPEG table', 'segments', 'progressive', 'software', 'dpi', 'manufacturer', 'model',
           'station', 'bits', 'photometric', 'compression', 'pixel spacing', 'sides', 'view', 'machine', 'scanner',
@@ -162,7 +162,7 @@ def fact_table(
     if len(table): table['p'] = multipletests(table.p, method='holm')[1]
     return table.sort_values(['p', 'train'], ascending=[True, False], ignore_index=True)
 
-# %% ../nbs/10_acquisition.ipynb #3bd88e01
+# %% ../nbs/10_acquisition.ipynb #0c0ee9c5
 _MACHINE = ('format', 'mode', 'JPEG table', 'segments', 'dpi', 'software', 'manufacturer', 'model', 'station',
             'machine', 'scanner')
 
@@ -181,10 +181,10 @@ def _p_corrected(positive, negative, totals):
     p = [fisher_exact([[a, totals[0] - a], [b, totals[1] - b]])[1] for a, b in zip(positive, negative)]
     return multipletests(p, method='holm')[1] if len(p) else p
 
-def _missing(positive, negative, p):
+def _missing(positive, negative, p, level=.01):
     "Which class is missing, or all but missing, where that is no chance"
     fewer, more = np.minimum(positive, negative), np.maximum(positive, negative)
-    lonely = (fewer <= .02*more) & (more >= 10) & (p < .01)
+    lonely = (fewer <= .02*more) & (more >= 10) & (p < level)
     return np.where(lonely, np.where(positive < negative, 'positive', 'negative'), '')
 
 def machine_cells(
@@ -205,7 +205,7 @@ def machine_cells(
     cells = cells.sort_values(['positive', 'negative'], ascending=False)
     return cells.rename_axis('machine').reset_index()
 
-# %% ../nbs/10_acquisition.ipynb #feb020ce
+# %% ../nbs/10_acquisition.ipynb #4db0c775
 _HIGH, _WIDE, _STEP = 16, 24, 8 # windows, pixels of a square of 224
 _BORDER = 64 # pixels; further inside is the chest
 _ALIKE = .75 # correlation from which two windows show the same thing
@@ -286,20 +286,20 @@ def find_stamps(
     marks, # `sharp_marks` of X-rays, (X-rays, 224, 224)
     rows,  # The same X-rays: file, split, patient, positive
 ) -> tuple: # A row per stamp, surest first: place, class missing, X-rays by class; and each X-ray's stamp, or 0
-    "Letters and stamps that recur at one place of the border, in one class of train alone"
+    "Letters, stamps and frames that recur at one place of the border, in one class of train alone"
     columns = ['top', 'left', 'middle', 'members', 'positive', 'negative']
     found = pd.DataFrame(list(_candidates(marks, rows)), columns=columns)
     train = rows[rows.split == 'train']
     totals = [train.patient[train.positive == side].nunique() for side in (True, False)]
     found['p'] = _p_corrected(found.positive, found.negative, totals)
-    found['missing'] = _missing(found.positive, found.negative, found.p)
+    found['missing'] = _missing(found.positive, found.negative, found.p, .001) # bones look alike, too
     lonely = found[found.missing != ''].sort_values('p')
     described = [_describe(group, rows, marks.shape[1]) for group in _joined(lonely)]
     stamp = np.zeros(len(rows), int)
     for i, (_, members) in reversed(list(enumerate(described, 1))): stamp[members] = i # the surest has the last word
     return pd.DataFrame([row for row, _ in described]), stamp
 
-# %% ../nbs/10_acquisition.ipynb #263e216f
+# %% ../nbs/10_acquisition.ipynb #816197f6
 def _records(table): return json.loads(table.to_json(orient='records', double_precision=6))
 
 def _fact_sentences(facts):

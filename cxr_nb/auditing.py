@@ -465,7 +465,7 @@ _EXPLAINED = {
     'Machines by class': (
         'Patients of train and X-rays of the test, by machine. missing: a class that train does not have from this '
         'machine, so that no network can learn it.'),
-    'Marks of one class alone': 'Letters or stamps that recur at one place of training X-rays, in one class.',
+    'Marks of one class alone': 'Letters, stamps or frames that recur at one place of training X-rays, in one class.',
     'How many': 'prior: the share of positive X-rays.',
     'Unreadable files': 'They are left out of everything else.',
     'Patients in two splits': 'Counted by the patient of the table, and by the bare number in the name (naive key).',
