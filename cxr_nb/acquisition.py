@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/10_acquisition.ipynb #16628ea9
+# %% ../nbs/10_acquisition.ipynb #19848d47
 import json, re
 from itertools import product
 from pathlib import Path
@@ -20,7 +20,7 @@ from statsmodels.stats.multitest import multipletests
 from .film import is_dicom, read_tags
 from .confidence import auroc_interval
 
-# %% ../nbs/10_acquisition.ipynb #6eba5343
+# %% ../nbs/10_acquisition.ipynb #4c39a4cc
 _STANDARD = np.array([ # luminance table of the JPEG standard, row by row
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
     14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
@@ -37,7 +37,7 @@ def jpeg_quality(
     away = np.abs(tables - np.array(table)).mean(1)
     return int(away.argmin()) + 1, bool(away.min() == 0)
 
-# %% ../nbs/10_acquisition.ipynb #0d5d72a0
+# %% ../nbs/10_acquisition.ipynb #f238108d
 _SEGMENTS = {b'JFIF': 'JFIF', b'Exif': 'Exif', b'http': 'XMP', b'ICC_': 'ICC', b'Phot': 'Photoshop', b'Adob': 'Adobe'}
 _EXIF = {271: 'manufacturer', 272: 'model', 305: 'software'}
 _DICOM = dict(Manufacturer='manufacturer', ManufacturerModelName='model', StationName='station',
@@ -66,7 +66,7 @@ def _image_facts(file):
         exif = im.getexif()
         facts |= {name: _text(exif[tag]) for tag, name in _EXIF.items() if tag in exif}
         if 'Software' in im.info: facts['software'] = _text(im.info['Software'])
-        if 'dpi' in im.info: facts['dpi'] = ' by '.join(f'{float(v):g}' for v in im.info['dpi'])
+        if 'dpi' in im.info: facts['dpi'] = ' by '.join(str(round(float(v))) for v in im.info['dpi'])
     return facts
 
 def _dicom_facts(file):
@@ -93,7 +93,7 @@ def read_facts(
     facts['sides'] = _sides(facts['width'], facts['height'])
     return facts
 
-# %% ../nbs/10_acquisition.ipynb #5855fe8c
+# %% ../nbs/10_acquisition.ipynb #2e7a43a8
 _NUMBERS = 'bits per pixel', 'JPEG quality', 'kvp', 'exposure', 'exposure time', 'tube current', 'distance'
 _WORDS = ('format', 'mode', 'JPEG table', 'segments', 'progressive', 'software', 'dpi', 'manufacturer', 'model',
           'station', 'bits', 'photometric', 'compression', 'pixel spacing', 'sides', 'view', 'machine', 'scanner',
@@ -162,7 +162,7 @@ def fact_table(
     if len(table): table['p'] = multipletests(table.p, method='holm')[1]
     return table.sort_values(['p', 'train'], ascending=[True, False], ignore_index=True)
 
-# %% ../nbs/10_acquisition.ipynb #0c0ee9c5
+# %% ../nbs/10_acquisition.ipynb #cd07180c
 _MACHINE = ('format', 'mode', 'JPEG table', 'segments', 'dpi', 'software', 'manufacturer', 'model', 'station',
             'machine', 'scanner')
 
@@ -205,7 +205,7 @@ def machine_cells(
     cells = cells.sort_values(['positive', 'negative'], ascending=False)
     return cells.rename_axis('machine').reset_index()
 
-# %% ../nbs/10_acquisition.ipynb #4db0c775
+# %% ../nbs/10_acquisition.ipynb #61539f89
 _HIGH, _WIDE, _STEP = 16, 24, 8 # windows, pixels of a square of 224
 _BORDER = 64 # pixels; further inside is the chest
 _ALIKE = .75 # correlation from which two windows show the same thing
@@ -299,7 +299,7 @@ def find_stamps(
     for i, (_, members) in reversed(list(enumerate(described, 1))): stamp[members] = i # the surest has the last word
     return pd.DataFrame([row for row, _ in described]), stamp
 
-# %% ../nbs/10_acquisition.ipynb #816197f6
+# %% ../nbs/10_acquisition.ipynb #c8a0a275
 def _records(table): return json.loads(table.to_json(orient='records', double_precision=6))
 
 def _fact_sentences(facts):

@@ -60,7 +60,8 @@ LABORATORY = { # what is planted, and options of the phantoms
     'clean': (None, dict(train_prior=.5, test_prior=.5, markers=0)),
     'clean, with letters': (None, dict(markers=.9)),
     'another quality planted': (dict(quality=75, stamp=''), {}),
-    'a stamp planted': (dict(quality=90, stamp='KV59'), {}),
+    'a stamp planted': (dict(quality=90, stamp='KV59'), dict(n_train=240, train_prior=.5)),
+    'a stamp planted, 35 normals': (dict(quality=90, stamp='KV59'), {}),
 }
 
 if __name__ == '__main__':
