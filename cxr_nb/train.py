@@ -116,7 +116,7 @@ class SaveBest(TrackerCallback):
         super().after_fit()
         if self.wrote: load_weights(self.learn.model, self.file)
 
-# %% ../nbs/05_train.ipynb #cc8095a3
+# %% ../nbs/05_train.ipynb #31d46a8e
 def keep_memory(
     on=True, # Keep freed memory for the next batch? False: give it back, as is Linux's default
 ) -> bool:   # Whether this system has the switch
@@ -126,7 +126,6 @@ def keep_memory(
     mmap_max, trim_threshold = -4, -1 # the names of the switches in malloc.h
     return bool(mallopt(mmap_max, 0 if on else 65536) and mallopt(trim_threshold, -1 if on else 128 * 1024))
 
-# %% ../nbs/05_train.ipynb #afc11256
 def use_channels_last(
     learn, # A learner
 ) -> Learner: # The same one
@@ -134,7 +133,6 @@ def use_channels_last(
     if torch.cuda.is_available() and torch.cuda.is_bf16_supported(): learn.to_bf16()
     return learn.add_cb(ChannelsLast())
 
-# %% ../nbs/05_train.ipynb #31d46a8e
 def use_device(
     name=None, # cpu, cuda, cuda:1 or mps; default: the best there is
 ):
