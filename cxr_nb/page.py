@@ -23,23 +23,6 @@ from .files import atomic_write
 from .confidence import decisions, rate_interval
 from .threshold import apply_temperature
 
-# %% ../nbs/20_page.ipynb #3b4064d1
-def _taps(n, size, box=False): # (size, n), whole numbers, about 2**22 in each row
-    "PIL's weights of `n` old pixels for `size` new ones: its bilinear filter, or its box filter"
-    scale = n/size
-    wide = max(scale, 1.)
-    reach = .5 if box else 1.
-    taps = np.zeros((size, n))
-    for i in range(size):
-        middle = (i + .5)*scale
-        start = max(int(middle - reach*wide + .5), 0)
-        places = np.arange(start, min(int(middle + reach*wide + .5), n))
-        off = (places - middle + .5)*(1/wide)
-        w = ((off > -.5) & (off <= .5)).astype(float) if box else np.maximum(1 - abs(off), 0)
-        taps[i, places] = np.floor(w*(1/np.cumsum(w)[-1])*2**22 + .5) # summed one by one, as PIL does
-    return taps
-
-
 # %% ../nbs/20_page.ipynb #f59ef121
 _UNCHANGED = fastai.layers.Flatten, nn.Flatten, nn.Dropout, nn.Identity # in an answer they change nothing
 
