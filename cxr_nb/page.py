@@ -23,23 +23,6 @@ from .files import atomic_write
 from .confidence import decisions, rate_interval
 from .threshold import apply_temperature
 
-# %% ../nbs/20_page.ipynb #3b4064d1
-def _taps(n, size, box=False): # (size, n), whole numbers, about 2**22 in each row
-    "PIL's weights of `n` old pixels for `size` new ones: its bilinear filter, or its box filter"
-    scale = n/size
-    wide = max(scale, 1.)
-    reach = .5 if box else 1.
-    taps = np.zeros((size, n))
-    for i in range(size):
-        middle = (i + .5)*scale
-        start = max(int(middle - reach*wide + .5), 0)
-        places = np.arange(start, min(int(middle + reach*wide + .5), n))
-        off = (places - middle + .5)*(1/wide)
-        w = ((off > -.5) & (off <= .5)).astype(float) if box else np.maximum(1 - abs(off), 0)
-        taps[i, places] = np.floor(w*(1/np.cumsum(w)[-1])*2**22 + .5) # summed one by one, as PIL does
-    return taps
-
-
 # %% ../nbs/20_page.ipynb #f59ef121
 _UNCHANGED = fastai.layers.Flatten, nn.Flatten, nn.Dropout, nn.Identity # in an answer they change nothing
 
@@ -69,8 +52,10 @@ def _head_and_map(head, features, slope): # (logits, map (X-rays, rows, columns)
 
 
 # %% ../nbs/20_page.ipynb #4b54c892
+_CALLS = 'negative', 'positive', 'rejected'
+
 class _Graph(nn.Module):
-    "A classifier from grey squares (X-rays, size, size), uint8, to logits, probability, ood_score and map"
+    "A classifier from grey squares (X-rays, size, size), uint8, to logits, probability, ood_score, map and call"
     def __init__(self, clf):
         super().__init__()
         self.members = nn.ModuleList(map(self._plain, clf.members))
@@ -78,11 +63,13 @@ class _Graph(nn.Module):
         self.rest = [i for i, c in enumerate(clf.vocab) if c not in clf.positive]
         self.flip_tta = clf.flip_tta
         self.temperature = clf.temperature
+        self.threshold = clf.point.threshold
         self.checked = clf.input_check is not None
         for name, values in zip(('mean', 'std'), clf.stats): self._keep(name, np.reshape(values, (-1, 1, 1)))
         if not self.checked: return
         self._keep('check', clf.input_check.weights, torch.float64)
         self.bias = clf.input_check.bias
+        self.limit = clf.input_check.limit
 
     def _plain(self, net): return deepcopy(net).cpu().to(memory_format=torch.contiguous_format).eval()
 
@@ -95,21 +82,24 @@ class _Graph(nn.Module):
         order = [*self.positive, *self.rest]
         return torch.stack([sides[:, order.index(i)] for i in range(len(order))], 1)
 
-    def forward(self, films):
-        x = (films.float()[:, None]/255 - self.mean)/self.std
+    def forward(self, squares):
+        x = (squares.float()[:, None]/255 - self.mean)/self.std
         if self.flip_tta: x = torch.cat([x, x.flip(3)])
         maps = [body(x) for body, _ in self.members]
-        features = maps[0][:len(films)]
         outputs = [_head_and_map(head, m, self._slope) for m, (_, head) in zip(maps, self.members)]
         logits, cam = [torch.stack(v).mean(0) for v in zip(*outputs)]
+        features = maps[0]
         if self.flip_tta:
+            features, _ = features.unflatten(0, (2, -1))
             logits = logits.unflatten(0, (2, -1)).mean(0)
             straight, mirrored = cam.unflatten(0, (2, -1))
             cam = (straight + mirrored.flip(2))/2
         odds = logits[:, self.positive].logsumexp(1) - logits[:, self.rest].logsumexp(1)
-        odds = odds/self.temperature
-        score = self._ood_score(features) if self.checked else 0*films[:, 0, 0].float()
-        return logits, odds.sigmoid(), score, cam/self.temperature
+        probability = (odds/self.temperature).sigmoid()
+        score = self._ood_score(features) if self.checked else torch.zeros_like(odds)
+        call = (probability >= self.threshold).to(torch.uint8)
+        if self.checked: call = torch.where(score > self.limit, 2, call)
+        return logits, probability, score, cam/self.temperature, call
 
     def _ood_score(self, features):
         pooled = torch.cat([features.amax((2, 3)), features.mean((2, 3))], 1)
@@ -148,44 +138,78 @@ def _metadata(clf, preds):
     return words
 
 
-# %% ../nbs/20_page.ipynb #a77d4c58
+# %% ../nbs/20_page.ipynb #9eab854f
+_WAY = """{title} Not a medical device; for teaching and research.
+
+Input `squares`: uint8 (X-rays, {size}, {size}), each a whole frontal chest X-ray in grey, air in black, upright, made from a file so:
+
+1. Image: decode it; turn it upright as its EXIF orientation says; lay what is transparent over black; one picture only. Colours become
+   (19595 R + 38470 G + 7471 B + 32768) >> 16. Of more than 8 bits: leave out the lowest and the highest pixel of each 10,000, take the
+   smallest of 8, 10, 12, 14, 16 bits that holds the rest, and scale its range to 0 ... 255: nearest level, what is above is 255.
+2. DICOM, one frame, MONOCHROME1 or MONOCHROME2: shift the pixels by HighBit + 1 - BitsStored to the right, keep BitsStored bits, with a
+   sign where PixelRepresentation is 1. Pixels of PixelPaddingValue (to PixelPaddingRangeLimit) are 0 at the end, and count nowhere.
+   Depth: value = RescaleSlope * number + RescaleIntercept, or what ModalityLUTSequence makes of it.
+   Window: the first that shows more than one level. VOILUTSequence: share = entry / highest entry. WindowCenter c and WindowWidth w,
+   LINEAR: share = (value - (c - 0.5)) / (w - 1) + 0.5, where the slope is below 1 and w below 255 as LINEAR_EXACT:
+   (value - c) / w + 0.5; SIGMOID: 1 / (1 + exp(-4 (value - c) / w)). No window: share = (value - low) / (high - low), where low and
+   high are the ends of the smallest usual depth (1.) of the numbers, or of value / slope if that is narrower and starts at 0; of a
+   modality table, 0 and its highest entry.
+   Inversion: for MONOCHROME1, share = 1 - share. Level: floor(255 * share + 0.5), share from 0 to 1.
+   Elements that are empty or without sense count as absent. Refuse images FOR PROCESSING, side views, other body parts.
+3. Squeeze the whole of it, bilinear with antialiasing as PIL's resize: across, then down (down first where height - {size} >
+   2 (width - {size})), each pass rounded to 8 bits. Nothing is cut or padded; other filters move the answer.
+
+Outputs: `logits` (X-rays, classes), of {vocab}, mean over networks and mirror images; `probability` (X-rays), calibrated, of {positive};
+`ood_score` (X-rays), which rejects {limit}; `map` (X-rays, rows, columns), what each place adds to the log-odds;
+`call` (X-rays), uint8: 0 negative, 1 positive (probability >= {threshold:.6g}), 2 rejected: then the probability means nothing.
+All numbers, and what was measured, are in the metadata `cxr_nb`, JSON.
+"""
+
+def _doc(clf):
+    "From a file to an answer, in words"
+    limit = f'above {clf.input_check.limit:.6g}' if clf.input_check else 'nothing: there is no input check'
+    return _WAY.format(title=f'{class_name(clf.positive)} in a chest X-ray?', size=clf.size, vocab=', '.join(clf.vocab),
+                       positive=class_name(clf.positive), threshold=clf.point.threshold, limit=limit)
+
+# %% ../nbs/20_page.ipynb #b51eece2
 def _need(*packages):
     "Raise `ImportError` with the way out where one is not installed"
     if missing := [p for p in packages if find_spec(p) is None]:
         raise ImportError(f"{' and '.join(missing)} not installed, which an export needs; pip install 'cxr_nb[page]'.")
 
-def _halve(model, least=2**14):
-    "Store large float32 tensors in half precision, with a cast behind each"
-    from onnx import TensorProto, helper, numpy_helper
-    casts = []
+def _round_weights(model, places=13):
+    "Round large tensors to so many binary places; the zeros behind them compress to nearly nothing"
+    from onnx import TensorProto, numpy_helper
+    spare = 23 - places
     for t in model.graph.initializer:
-        if t.data_type != TensorProto.FLOAT or np.prod(t.dims) < least: continue
-        name, values = t.name, numpy_helper.to_array(t)
-        t.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f'{name}.half'))
-        casts.append(helper.make_node('Cast', [t.name], [name], to=TensorProto.FLOAT))
-    for c in reversed(casts): model.graph.node.insert(0, c)
+        if t.data_type != TensorProto.FLOAT or np.prod(t.dims) < 2**14: continue
+        bits = numpy_helper.to_array(t).view(np.uint32)
+        bits = (bits + 2**(spare - 1)) >> spare << spare
+        t.CopyFrom(numpy_helper.from_array(bits.astype(np.uint32).view(np.float32), t.name))
 
 def export_onnx(
     classifier, # `Classifier`
     file,       # File to write, `.onnx`; replaced in one step
     preds=None, # `Predictions` by split, uncalibrated, as `read_predictions` gives them: adds what was measured
-    half=False, # Store the weights in half precision? Computed with single precision all the same
+    rounded=False, # Round the weights to 13 binary places, so that the file can be compressed?
 ) -> Path:      # `file`
     "Write a classifier as one ONNX file: grey squares in, answers out; raises `ImportError` without the extra `page`"
     _need('onnx', 'onnxscript')
     import onnx
-    file = Path(file)
     logging.getLogger('onnxscript').setLevel(logging.ERROR) # it tells of every step of its optimiser
-    films = torch.zeros(2, classifier.size, classifier.size, dtype=torch.uint8)
-    names = dict(input_names=['films'], output_names=['logits', 'probability', 'ood_score', 'map'])
-    program = torch.onnx.export(_Graph(classifier).eval(), (films,), dynamo=True, external_data=False, verbose=False,
-                                dynamic_shapes=({0: torch.export.Dim('films')},), **names)
+    squares = torch.zeros(2, classifier.size, classifier.size, dtype=torch.uint8)
+    names = dict(input_names=['squares'], output_names=['logits', 'probability', 'ood_score', 'map', 'call'])
+    program = torch.onnx.export(_Graph(classifier).eval(), (squares,), dynamo=True, external_data=False, verbose=False,
+                                opset_version=18, dynamic_shapes=({0: torch.export.Dim('xrays')},), **names)
     model = program.model_proto
-    if half: _halve(model)
+    if rounded: _round_weights(model)
+    model.ir_version = 9 # what runtimes of 2024 read
+    model.model_version = 1
+    model.doc_string = _doc(classifier)
     onnx.helper.set_model_props(model, dict(cxr_nb=json.dumps(_metadata(classifier, preds), allow_nan=False)))
     onnx.checker.check_model(model, full_check=True)
     with atomic_write(file) as part: part.write_bytes(model.SerializeToString())
-    return file
+    return Path(file)
 
 # %% ../nbs/20_page.ipynb #116aef25
 _RUNTIME = 'onnxruntime-web@1.30.0'
@@ -272,7 +296,7 @@ def write_page(
     file = Path(file)
     ort, wasm = fetch_runtime(runtime).values()
     with tempfile.TemporaryDirectory() as folder:
-        model = export_onnx(classifier, Path(folder)/'model.onnx', half=True).read_bytes()
+        model = export_onnx(classifier, Path(folder)/'model.onnx', rounded=True).read_bytes()
     worker = f'globalThis.workerCode = {_json(_worker(ort.decode()))};' # in the script, so that its hash covers it
     script = '\n'.join([worker, _browser('viewer.js'), _browser('page.js')])
     style = _browser('page.css')

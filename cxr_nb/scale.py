@@ -132,7 +132,7 @@ def predict_folder(
     size=256,  # X-rays in a shard, 1 or more
     **options, # Of `Classifier.answers`
 ) -> pd.DataFrame: # The rows of `out`, with the logits and the ood_score of each X-ray
-    "Answer for X-rays in shards kept in `<out>.parts` until all are there; raises `ValueError` where workers keep dying"
+    "Answer for X-rays in shards kept in `<out>.shards` until all are there; raises `ValueError` where workers keep dying"
     if not len(paths): raise ValueError('There are no X-rays to answer for; name a folder that holds some.')
     if Path(out).exists():
         raise FileExistsError(f'{out} exists already; name a new file, so that nothing earlier is lost.')
@@ -140,7 +140,7 @@ def predict_folder(
     file = file.absolute()
     stamp = _digest(file_stamp(file), sorted(options.items()))
     _classifier(file, stamp) # what is wrong with it is said before any worker starts
-    parts = Path(f'{out}.parts').absolute()
+    parts = Path(f'{out}.shards').absolute()
     parts.mkdir(exist_ok=True)
     places = [os.path.abspath(p) for p in paths]
     groups = [places[i:i+size] for i in range(0, len(places), size)]

@@ -310,7 +310,7 @@ def others(tmp):
     import psutil
     victims, end = [], time.time() + 120
     while p.poll() is None and not victims and time.time() < end:
-        if any(Path(f'{answers}.parts').glob('*-*')) or Path(f'{answers}.parts').exists():
+        if any(Path(f'{answers}.shards').glob('*-*')) or Path(f'{answers}.shards').exists():
             victims = [c for c in psutil.Process(p.pid).children(recursive=True) if 'LokyProcess' in ' '.join(c.cmdline())]
         time.sleep(.02)
     if victims: victims[-1].kill()
@@ -322,7 +322,7 @@ def others(tmp):
     gone, answers = tmp/'drive', tmp/'gone.csv'
     shutil.copytree(films, gone)
     p = command('cxr_predict', tmp/'whole', gone, '--out', answers)
-    until(p, Path(f'{answers}.parts'))
+    until(p, Path(f'{answers}.shards'))
     time.sleep(.1)
     shutil.rmtree(gone, ignore_errors=True)
     status, last, _ = said(p, tmp)

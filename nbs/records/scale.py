@@ -102,7 +102,7 @@ def clusters(tmp):
             for killed in (False, True):
                 out = tmp/f'{kind}-{killed}.csv'
                 if killed:
-                    killer = threading.Thread(target=kill_one, args=[Path(f'{out}.parts'), name])
+                    killer = threading.Thread(target=kill_one, args=[Path(f'{out}.shards'), name])
                     killer.start()
                 with workers(cluster=address): table = predict_folder(run, films, out, size=16)
                 if killed: killer.join()
@@ -127,7 +127,7 @@ def slurm(tmp):
     for cancelled in (False, True):
         out = tmp/f'slurm-{cancelled}.csv'
         def cancel():
-            while not list(Path(f'{out}.parts').glob('*.csv')): time.sleep(.01)
+            while not list(Path(f'{out}.shards').glob('*.csv')): time.sleep(.01)
             subprocess.run(['scancel', jobs[0]], check=True)
         with workers(cluster=queue.scheduler_address.replace('tcp', 'dask')):
             if not jobs:
