@@ -318,7 +318,7 @@ def ratio_table(
     found = [(*k, rows[k], np.median(r), r.min(), r.max()) for k, r in ratios.items()]
     return pd.DataFrame(found, columns='stage against target ratio least most'.split()).set_index(['stage', 'against'])
 
-# %% ../nbs/22_speed.ipynb #122d14ea
+# %% ../nbs/22_speed.ipynb #5b0409ea
 class _Until(Callback):
     "A clock that notes the validation AUROC of each epoch, and ends a training at the target or the limit"
     order = 60 # after the recorder
