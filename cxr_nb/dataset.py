@@ -294,6 +294,7 @@ def hold_out(
     "Hold out whole patients, so that each class keeps its share; raises `ValueError` for too few"
     if not 0 < share <= .5: raise ValueError(f'{share} is not a share above 0 and at most 0.5; try .15.')
     train = table[table.split == 'train']
+    if len(train) > 1 and train.patient.nunique() == 1: raise ValueError(next(_faults(train)))
     labels = train.label.tolist()
     groups = train.patient.tolist()
     folds = min(len(set(groups)), max(map(labels.count, set(labels)), default=0)) # scikit-learn makes no more
