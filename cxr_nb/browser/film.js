@@ -231,17 +231,6 @@ function squeeze(film, size) {
   return shrink(shrink(film, size, !tall), size, tall).pixels;
 }
 
-function greyRange(square) { // levels from the 1st to the 99th percentile
-  const levels = square.slice().sort(), spare = Math.floor(levels.length/100);
-  return levels[levels.length - 1 - spare] - levels[spare];
-}
-
-function flatReason(square, least) { // why an X-ray is rejected that is nearly black, white or flat
-  const span = greyRange(square);
-  return span >= least ? '' : `is nearly black, white or flat (its grey levels span ${span} of 255, those of the training X-rays `
-    + `at least ${least}); export it again with a window that shows it`;
-}
-
 async function readFilm(file) { // a File or Blob; gives {width, height, pixels} in grey, upright, and perhaps a warning
   const head = new Uint8Array(await file.slice(0, 256).arrayBuffer());
   if (file.size > 2**28) throw new Unfit('is larger than 256 MB; save it as 8-bit PNG or JPEG');
