@@ -498,23 +498,3 @@ def read_xrays(
 ) -> list:    # `read_xray` of each file, or in its place the sentence (str) that says why it cannot be judged
     "Read many X-rays, several at a time"
     return [why if square is None else square for square, why in read_noted(files, size, trust_header)]
-
-# %% ../nbs/92_film.ipynb #b67d596e
-def grey_range(
-    squares, # Squares (..., size, size), uint8
-) -> np.ndarray: # Levels from the 1st to the 99th percentile of each, 0 to 255
-    "How much of the grey scale X-rays use, but for the darkest and the brightest 1 % of their pixels"
-    levels = np.asarray(squares).reshape(*np.shape(squares)[:-2], -1)
-    n = levels.shape[-1]
-    ends = [n//100, n - 1 - n//100]
-    return np.ptp(np.partition(levels, ends)[..., ends].astype(int), axis=-1)
-
-def flat_reason(
-    square, # Square (size, size), uint8
-    least,  # Least `grey_range` of the training X-rays
-) -> str: # A clause, '' for an X-ray that can be judged
-    "Why an X-ray is rejected that is nearly black, white or flat"
-    span = grey_range(square)
-    if span >= least: return ''
-    return (f'is nearly black, white or flat (its grey levels span {span} of 255, those of the training X-rays at least {least}); '
-            'export it again with a window that shows it')
