@@ -5,17 +5,18 @@
 # %% auto #0
 __all__ = ['structured_report', 'write_reports']
 
-# %% ../nbs/20_sr.ipynb #d961bc3f
+# %% ../nbs/20_sr.ipynb #3004faf6
 import warnings
 from collections import defaultdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from .dataset import class_name
+from .files import numbered_name
 from .film import is_dicom, read_tags
 from .sources import printable
 
-# %% ../nbs/20_sr.ipynb #024d77fc
+# %% ../nbs/20_sr.ipynb #5ba3f6e7
 _UIDS = 'SOPClassUID', 'SOPInstanceUID', 'SeriesInstanceUID', 'StudyInstanceUID' # what a report refers to
 _PATIENT = ('PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex', 'AccessionNumber', 'StudyID', 'StudyDate', 'StudyTime')
 _IF_THERE = 'IssuerOfPatientID', 'ReferringPhysicianName', 'StudyDescription'
@@ -29,13 +30,13 @@ def _evidence(file):
     for tag in _PATIENT: setattr(evidence, tag, '')
     return evidence, [header[tag] for tag in (*_PATIENT, *_IF_THERE) if tag in header]
 
-# %% ../nbs/20_sr.ipynb #90171fe6
+# %% ../nbs/20_sr.ipynb #834c0280
 def check_highdicom():
     "Raises `ImportError` with the way out where highdicom is not installed"
     if find_spec('highdicom') is None:
         raise ImportError("highdicom is not installed, which writes the reports; pip install 'cxr_nb[sr]'")
 
-# %% ../nbs/20_sr.ipynb #c41862da
+# %% ../nbs/20_sr.ipynb #4e37b204
 _CALLS = dict(positive=('10828004', 'SCT', 'Positive'), negative=('260385009', 'SCT', 'Negative'),
               rejected=('REJECTED', '99CXRNB', 'Rejected, not assessed'))
 _NO_DEVICE = 'Not a medical device: for teaching and research, not for decisions about a patient.'
@@ -100,7 +101,7 @@ def structured_report(
     for element in patient: report.add(element)
     return report
 
-# %% ../nbs/20_sr.ipynb #f49e0f3d
+# %% ../nbs/20_sr.ipynb #d7ed45ad
 _XRAYS = {'1.2.840.10008.5.1.4.1.1.1': 'CR', '1.2.840.10008.5.1.4.1.1.1.1': 'DX, to be shown',
           '1.2.840.10008.5.1.4.1.1.1.1.1': 'DX, to be processed', '1.2.840.10008.5.1.4.1.1.7': 'secondary capture'}
 
@@ -130,7 +131,7 @@ def write_reports(
                 if not reason:
                     study = str(read_tags(answer.file, ['StudyInstanceUID']).StudyInstanceUID)
                     report = structured_report(clf, answer, series[study], i)
-                    report.save_as(Path(folder)/f'{i:05d}-{printable(Path(answer.file).stem)[:100]}.dcm')
+                    report.save_as(Path(folder)/numbered_name(i, answer.file, '.dcm'))
             except OSError: raise
             except Exception: reason = 'with a header that is damaged' # whose words may be a name
         reasons.append(reason)
