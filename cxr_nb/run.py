@@ -222,7 +222,7 @@ def _run_folder(out, name, table, begun):
             yield out
             _log(out, 'Finished')
         except BaseException as e:
-            with suppress(OSError): _log(out, f'Stopped: {e or type(e).__name__}')
+            with suppress(OSError): _log(out, f'Stopped: {str(e) or type(e).__name__}')
             trained = {f.name for f in out.glob('*')} - _NOTHING_LOST
             if trained: e.add_note(f'Resume with: cxr_train --resume {out}')
             else:
