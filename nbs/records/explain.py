@@ -1,12 +1,14 @@
-"""The exam of the maps: trains what it needs below runs/ (a finished run is kept), and adds what it measures to nbs/explain.json.
+"""The exam of the maps: trains what it needs below runs/ (a finished run is kept), and adds to explain.json.
 
-python nbs/records/explain.py exam [NAME ...]    every method, guess and ceiling on phantoms, or those named
-python nbs/records/explain.py shortcut           a network that was trained where a letter gives the class away
-python nbs/records/explain.py sanity [FOLDER]    randomised weights and other seeds; with FOLDER on its real films too, by the networks of `nbs/records/record.py FOLDER --recipes default`
+python nbs/records/explain.py exam              every method, guess and ceiling on phantoms
+python nbs/records/explain.py shortcut          a network trained where a letter gives the class away; its picture too
+python nbs/records/explain.py sanity            randomised weights and other seeds, on phantoms
+python nbs/records/explain.py sanity RUN FOLDER and on real X-rays: RUN is a series of cxr_train, FOLDER its data set
 
-Method and cut were chosen on validation films of the default phantoms; the films scored are of another draw of patients, by which nothing was chosen.
+Read by lessons 12 and 23. The method was chosen on validation X-rays of the default phantoms (for version 0.1), and so
+is each cut; the X-rays scored are of another draw of patients, by which nothing was chosen.
 """
-import json, shutil, sys, time
+import argparse, json, shutil, time
 from dataclasses import asdict, replace
 from pathlib import Path
 import matplotlib
@@ -16,14 +18,29 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
-from cxr_nb.all import (METHODS, RECIPES, attributions, choose_cut, environment, explain, find_films, fingerprint, lesion_masks, load_classifier,
-                        log_odds, lung_prior, map_correlation, map_scores, patient_id, bootstrap_weights, phantom_data, plot_explanation, pooled, randomised,
-                        rate_interval, read_xrays, read_image, score_table, swap_curve, train_run, train_seeds)
+from cxr_nb.classifier import load_classifier
+from cxr_nb.confidence import bootstrap_weights, log_odds, rate_interval
+from cxr_nb.dataset import phantom_data, read_dataset
+from cxr_nb.film import read_image, read_xrays
+from cxr_nb.map_exam import (choose_cut, lung_prior, map_correlation, map_scores, pooled, randomised,
+                             score_table, swap_curve)
+from cxr_nb.maps import METHODS, attributions, explain, plot_explanation
+from cxr_nb.phantom import lesion_masks
+from cxr_nb.recipe import RECIPES
+from cxr_nb.run import environment, fingerprint, recipe_split, train_run, train_seeds
 
-root, draw, shares = Path(__file__).parents[2], dict(n_train=4, val_films=2, n_test=160, seed=21), (0, .05, .1, .2, .3, .5, 1)
-runs, chosen = root/'runs', 'HiResCAM, shifted'
-slow = 'integrated gradients', 'occlusion' # these are asked of one network, and left out of the other checks
-checked = ['Grad-CAM', 'HiResCAM, stride 16', chosen, 'gradient']
+results = Path(__file__).with_name('explain.json')
+runs = Path(__file__).parents[2]/'runs'
+recipe = replace(RECIPES['default'], seed=0)
+DRAW = dict(n_train=4, val_films=2, n_test=160, seed=21) # of the phantoms that are scored
+SWAPPED = 4    # one X-ray in so many is swapped for its twin, pixel by pixel
+COMPARED = 16  # X-rays whose maps are compared, each of another patient
+SHARES = (0, .05, .1, .2, .3, .5, 1)
+CHOSEN = 'HiResCAM, shifted'
+SLOW = 'occlusion' # asked of one network, and left out of the other checks
+CHECKED = ['Grad-CAM', 'HiResCAM, stride 16', CHOSEN, 'gradient']
+GUESSES = ['flat', 'lungs of the average film', 'usual places of lesions']
+GRIDS = 4, 8, 16
 
 def marked_data():
     "Phantoms whose letter gives the class away: beside every lesion, and beside no normal chest"
@@ -32,147 +49,217 @@ def marked_data():
     part = path.with_suffix('.part')
     shutil.rmtree(part, ignore_errors=True)
     for markers, finding in ((0, 'NORMAL'), (1, 'PNEUMONIA')):
-        for split in ('train', 'val', 'test'): shutil.copytree(phantom_data(markers=markers)/split/finding, part/split/finding)
+        home = phantom_data(markers=markers)
+        for split in ('train', 'val', 'test'): shutil.copytree(home/split/finding, part/split/finding)
     part.rename(path)
     return path
 
-def networks():
-    "The series of the default recipe, which `nbs/records/record.py` makes too, and the network of the planted shortcut"
-    honest = runs/'phantoms-default'
-    if not (honest/'metrics.json').exists(): train_seeds(phantom_data(), replace(RECIPES['default'], seed=0), 3, honest)
-    marked = runs/'explain-marked-default'
-    if not (marked/'metrics.json').exists(): train_run(marked_data(), replace(RECIPES['default'], seed=0), marked)
-    return [load_classifier(f) for f in sorted(honest.glob('seed-*'))], load_classifier(marked), honest
+def honest_series():
+    run = runs/'phantoms-default'
+    if not (run/'metrics.json').exists(): train_seeds(phantom_data(), recipe, 3, run)
+    return run
 
-def squares_of(films, size): return np.stack(read_xrays(films, size))
-def rows_of(table, **names): return [dict(**names, measure=k, **{c: round(float(v), 4) for c, v in r.items()}) for k, r in table.iterrows()]
+def marked_run():
+    run = runs/'explain-marked-default'
+    if not (run/'metrics.json').exists(): train_run(marked_data(), recipe, run)
+    return run
 
-def mean_interval(values, patients):
-    return score_table(pd.DataFrame(dict(mean=values), dtype=float), patients).loc['mean'].round(4).to_dict()
+def members(series): return [load_classifier(f) for f in sorted(series.glob('seed-*'))]
 
-def swapped(clf, squares, twins, maps):
-    "Area under deletion and insertion of each film"
-    area = lambda a, b, m: np.trapezoid(swap_curve(clf, a, b, m, shares), shares)
-    return pd.DataFrame([dict(deletion=area(a, b, m), insertion=area(b, a, m)) for a, b, m in zip(squares, twins, maps)])
+def squares_of(table, size): return np.stack(read_xrays(list(table.path), size))
 
-def exam(clfs, honest, names):
-    "Every method, guess and ceiling: scores by network and kind of pneumonia, and the hit rate against the ceiling's"
-    size, path = clfs[0].size, phantom_data(**draw)
-    films = find_films(path/'test'/'PNEUMONIA')
-    masks, squares = lesion_masks(films, **draw), squares_of(films, size)
-    twins = squares_of([phantom_data(lesions=False, **draw)/f.relative_to(path) for f in films], size)
-    patients, viral = np.array([patient_id(f) for f in films]), np.array(['virus' in f.name for f in films])
-    groups = dict(all=viral | True, bacteria=~viral, virus=viral)
-    said = pd.read_csv(honest/'predictions.csv').query("split == 'valid' and label == 'PNEUMONIA'")
-    valid = [phantom_data()/'train'/f for f in said.file][::2]
-    valid_masks, valid_squares = lesion_masks(valid), squares_of(valid, size)
-    train = find_films(phantom_data(), 'train')
-    ill = [f for f in train if f.parent.name == 'PNEUMONIA']
-    guesses = {'flat': np.ones((4, 4)), 'lungs of the average film': lung_prior(squares_of(train, size)), 'usual places of lesions': pooled(lesion_masks(ill), 32).mean(0)}
-    fixed = {k: np.stack([m]*len(films)) for k, m in guesses.items()} | {f'truth, {k} by {k}': pooled(masks, k) for k in (4, 8, 16)}
-    rows, hits, cuts = [], {}, {}
-    def add(name, network, maps, cut, swap=False):
-        scores = map_scores(maps, masks, cut)
-        hits[name, network] = scores.hit.values
-        for g, of in groups.items(): rows.extend(rows_of(score_table(scores[of], patients[of]), method=name, network=network, group=g))
-        if swap: # on every second film
-            curves = score_table(swapped(clfs[0], squares[::2], twins[::2], maps[::2]), patients[::2])
-            rows.extend(rows_of(curves, method=name, network=network, group='all'))
-    for name in names or METHODS:
-        if name not in METHODS: continue
-        started, maps = time.time(), [attributions(c, squares, name) for c in (clfs[:1] if name in slow else clfs)]
-        few = slice(0, None, 4 if name in slow else 1)
-        cuts[name] = choose_cut(attributions(clfs[0], valid_squares[few], name), valid_masks[few])
-        for i, m in enumerate(maps): add(name, f'seed {i}', m, cuts[name], swap=i == 0)
-        if len(maps) > 1: add(name, 'together', sum(c.temperature*m for c, m in zip(clfs, maps))/len(maps), cuts[name])
-        print(f'{name}: hit {hits[name, "seed 0"].mean():.2f}, {time.time() - started:.0f} s', flush=True)
-    same = [np.stack([m]*len(valid)) for m in guesses.values()] + [pooled(valid_masks, k) for k in (4, 8, 16)]
-    for (name, m), v in zip(fixed.items(), same):
-        if names and name not in names: continue
-        cuts[name] = choose_cut(v, valid_masks)
-        add(name, 'seed 0', m, cuts[name], swap=True)
-    W, target = bootstrap_weights(patients), []
-    if (chosen, 'seed 0') not in hits: return dict(cuts=cuts, exam=rows)
-    top = map_scores(fixed['truth, 8 by 8'], masks).hit.values
+def ill_of(path): return read_dataset(path).query("split == 'test' and positive").reset_index(drop=True)
+
+def rounded(row): return {k: round(float(v), 4) for k, v in row.items()}
+
+# The exam
+
+class Exam:
+    "X-rays with pneumonia and the truth about them, and the rows of the exam as they come"
+    def __init__(self, size):
+        learnt = recipe_split(read_dataset(phantom_data()), recipe)
+        valid = learnt.query("split == 'valid' and positive").iloc[::2]
+        train = learnt.query("split == 'train'")
+        self.test = ill_of(phantom_data(**DRAW))
+        self.masks = lesion_masks(self.test.path, **DRAW)
+        self.squares = squares_of(self.test, size)
+        erased = phantom_data(lesions=False, **DRAW)
+        self.twins = squares_of(self.test.assign(path=[erased/f for f in self.test.file]), size)
+        self.valid_masks = lesion_masks(valid.path)
+        self.valid_squares = squares_of(valid, size)
+        lungs = lung_prior(squares_of(train, size))
+        usual = pooled(lesion_masks(train.path[train.positive]), 32).mean(0)
+        self.guesses = dict(zip(GUESSES, (np.ones((4, 4)), lungs, usual)))
+        self.rows = []
+        self.hits = {}
+
+    def add(self, method, network, maps, cut):
+        "Hits by pattern of pneumonia; of the first network every measure"
+        scores = map_scores(maps, self.masks, cut)
+        self.hits[method, network] = scores.hit.to_numpy()
+        groups = {'all': self.test} | dict(list(self.test.groupby('group')))
+        for group, some in groups.items():
+            whole = group == 'all' and network == 'seed 0'
+            part = scores.loc[some.index, scores.columns if whole else ['hit']]
+            self.add_rows(score_table(part, some.patient), method, network, group)
+        print(method, network, f"hit {scores.hit.mean():.2f}", flush=True)
+
+    def add_rows(self, table, method, network='seed 0', group='all'):
+        names = dict(method=method, network=network, group=group)
+        self.rows += [dict(**names, measure=measure, **rounded(row)) for measure, row in table.iterrows()]
+
+    def add_swaps(self, method, clf, maps):
+        "Area under deletion and insertion"
+        def area(one, other, order): return np.trapezoid(swap_curve(clf, one, other, order, SHARES), SHARES)
+        some = slice(None, None, SWAPPED)
+        pairs = list(zip(self.squares[some], self.twins[some], maps[some]))
+        areas = pd.DataFrame([dict(deletion=area(a, b, m), insertion=area(b, a, m)) for a, b, m in pairs])
+        self.add_rows(score_table(areas, self.test.patient[some]), method)
+
+    def ask(self, method, clfs):
+        "One method, of every network and of all together"
+        asked = clfs[:1] if method == SLOW else clfs
+        few = slice(None, None, 4 if method == SLOW else 1)
+        cut = choose_cut(attributions(clfs[0], self.valid_squares[few], method), self.valid_masks[few])
+        maps = [attributions(c, self.squares, method) for c in asked]
+        for i, m in enumerate(maps): self.add(method, f'seed {i}', m, cut)
+        if len(maps) > 1:
+            before = [c.temperature*m for c, m in zip(clfs, maps)] # a series has one temperature, for the mean
+            self.add(method, 'together', np.mean(before, 0), cut)
+        self.add_swaps(method, clfs[0], maps[0])
+
+    def ask_fixed(self, name, maps, valid_maps, clf):
+        "What depends on no network"
+        self.add(name, 'seed 0', maps, choose_cut(valid_maps, self.valid_masks))
+        self.add_swaps(name, clf, maps)
+
+def target_rows(exam):
+    "Does the hit rate reach the ceiling's? By network, as a share of it"
+    patients = exam.test.patient
+    weights = bootstrap_weights(patients)
+    top = exam.hits['truth, 8 by 8', 'seed 0']
+    rows = []
     for network in ('seed 0', 'seed 1', 'seed 2', 'together'):
-        h = hits[chosen, network]
-        low, high = np.percentile(W@h/(W@top), [2.5, 97.5])
-        target.append(dict(network=network, hit_rate=round(h.mean(), 4), ceiling=round(top.mean(), 4), ratio=round(h.mean()/top.mean(), 4), low=round(low, 4), high=round(high, 4)))
-    print(pd.DataFrame(target), flush=True)
-    return dict(films=len(films), patients=len(set(patients)), guesses=list(guesses), cuts=cuts, exam=rows, target=target)
-
-def one_each(path, n=16):
-    "Films with pneumonia of the test, one of each patient"
-    films = {patient_id(f): f for f in find_films(path/'test'/'PNEUMONIA')}
-    return list(films.values())[::max(1, len(films)//n)][:n]
-
-def sanity(clfs, films, name):
-    "Rank correlation of maps with those of randomised weights, of other seeds and of other films"
-    squares, patients, rows = squares_of(films, clfs[0].size), [patient_id(f) for f in films], []
-    for method in checked:
-        own = attributions(clfs[0], squares, method)
-        others = {'other films': np.roll(own, 1, 0), 'other seeds': attributions(clfs[1], squares, method)}
-        for share in (.3, 1): others[f'{share:.0%} of the layers random'.replace('100% of the', 'all')] = attributions(randomised(clfs[0], share), squares, method)
-        rows += [dict(data=name, method=method, compared=k, **mean_interval(map_correlation(own, m), patients)) for k, m in others.items()]
-        print(name, method, {r['compared']: r['value'] for r in rows[-4:]}, flush=True)
+        hits = exam.hits[CHOSEN, network]
+        low, high = np.percentile(weights@hits/(weights@top), [2.5, 97.5])
+        values = dict(hit_rate=hits.mean(), ceiling=top.mean(), ratio=hits.mean()/top.mean(), low=low, high=high)
+        rows.append(dict(network=network, **rounded(values)))
     return rows
 
-def shortcut(clf, honest):
-    "Does the highest point of a cheating network's maps lie at the letter?"
-    paths = {k: phantom_data(markers=k, **draw) for k in (0, 1)}
-    films = {k: find_films(p, 'test') for k, p in paths.items()}
-    ill = np.array([f.parent.name == 'PNEUMONIA' for f in films[1]])
-    odds = {k: log_odds(clf.logits(squares_of(f, clf.size)), clf.vocab, clf.positive) for k, f in films.items()}
-    own = log_odds(honest.logits(squares_of(films[0], clf.size)), honest.vocab, honest.positive)
-    auroc = {'trained with the letter, letters beside lesions alone': roc_auc_score(ill, np.where(ill, odds[1], odds[0])),
-             'trained with the letter, no letters': roc_auc_score(ill, odds[0]),
-             'trained with the letter, letters beside normals alone': roc_auc_score(ill, np.where(ill, odds[0], odds[1])),
-             'honest, no letters': roc_auc_score(ill, own)}
-    marked = [f for f, i in zip(films[1], ill) if i]
-    letters = []
-    for f in marked:
-        a, b = [np.asarray(read_image(p), int) for p in (f, paths[0]/f.relative_to(paths[1]))]
-        letters.append(ndimage.distance_transform_edt(np.abs(a - b) < 60) <= len(a)/22) # a film is 22 cm high
-    patients, squares, rows = [patient_id(f) for f in marked], squares_of(marked, clf.size), []
-    for method in METHODS:
-        if method in slow: continue
-        for who, c in (('trained with the letter', clf), ('honest', honest)):
-            hit = map_scores(attributions(c, squares, method), letters).hit.values
-            value, low, high = rate_interval(hit, patients)
-            rows.append(dict(method=method, network=who, value=round(value, 4), low=round(low, 4), high=round(high, 4)))
-        print('caught', method, [r['value'] for r in rows[-2:]], flush=True)
-    draw_shortcut(clf, honest, marked[::len(marked)//4][:4])
-    return dict(films=len(marked), patients=len(set(patients)), auroc={k: round(float(v), 4) for k, v in auroc.items()}, caught=rows)
+def measure_exam():
+    clfs = members(honest_series())
+    exam = Exam(clfs[0].size)
+    for method in METHODS: exam.ask(method, clfs)
+    for name, guess in exam.guesses.items():
+        exam.ask_fixed(name, [guess]*len(exam.masks), [guess]*len(exam.valid_masks), clfs[0])
+    for k in GRIDS:
+        exam.ask_fixed(f'truth, {k} by {k}', pooled(exam.masks, k), pooled(exam.valid_masks, k), clfs[0])
+    return dict(films=len(exam.test), patients=exam.test.patient.nunique(), guesses=GUESSES, exam=exam.rows,
+                target=target_rows(exam))
 
-def draw_shortcut(clf, honest, films):
+# Sanity
+
+def one_each(table):
+    "Some X-rays, each of another patient"
+    table = table.drop_duplicates('patient', keep='last')
+    return table.iloc[::max(1, len(table)//COMPARED)][:COMPARED]
+
+def sanity_rows(clfs, table, data):
+    "Rank correlation of maps with those of randomised weights, of other seeds and of other X-rays"
+    squares = squares_of(table, clfs[0].size)
+    rows = []
+    for method in CHECKED:
+        own = attributions(clfs[0], squares, method)
+        others = {'other films': np.roll(own, 1, 0), 'other seeds': attributions(clfs[1], squares, method)}
+        for share, name in ((.3, '30% of the layers random'), (1, 'all layers random')):
+            others[name] = attributions(randomised(clfs[0], share), squares, method)
+        for name, maps in others.items():
+            values = pd.DataFrame(dict(mean=map_correlation(own, maps)))
+            row = score_table(values, table.patient).loc['mean']
+            rows.append(dict(data=data, method=method, compared=name, **rounded(row)))
+            print(rows[-1], flush=True)
+    return rows
+
+def measure_sanity(run, folder):
+    rows = sanity_rows(members(honest_series()), one_each(ill_of(phantom_data(**DRAW))), 'phantoms')
+    if run: rows += sanity_rows(members(run), one_each(ill_of(folder)), 'real X-rays')
+    kept = [r for r in read_results().get('sanity', []) if r['data'] not in {row['data'] for row in rows}]
+    return dict(sanity=[*rows, *kept])
+
+# The planted shortcut
+
+def letters_of(marked, bare):
+    "True within a centimetre of the letter, which one of two twins has"
+    masks = []
+    for one, other in zip(marked, bare):
+        with_letter, without = [np.asarray(read_image(p), int) for p in (one, other)]
+        far = ndimage.distance_transform_edt(np.abs(with_letter - without) < 60)
+        masks.append(far <= len(far)/22) # an X-ray is 22 cm high
+    return masks
+
+def shortcut_aurocs(cheat, honest, marked, bare):
+    "AUROC with the letters beside one class, the other, or none"
+    def odds(clf, table): return log_odds(clf.logits(squares_of(table, clf.size)), clf.vocab, clf.positive)
+    ill = bare.positive.to_numpy()
+    seen = odds(cheat, marked)
+    unseen = odds(cheat, bare)
+    scores = {'trained with the letter, letters beside lesions alone': np.where(ill, seen, unseen),
+              'trained with the letter, no letters': unseen,
+              'trained with the letter, letters beside normals alone': np.where(ill, unseen, seen),
+              'honest, no letters': odds(honest, bare)}
+    return rounded({k: roc_auc_score(ill, s) for k, s in scores.items()})
+
+def caught_rows(networks, table, letters):
+    "How often the highest point of a map lies at the letter"
+    rows = []
+    for method in METHODS:
+        if method == SLOW: continue
+        for name, clf in networks.items():
+            maps = attributions(clf, squares_of(table, clf.size), method)
+            rate = rate_interval(map_scores(maps, letters).hit.to_numpy(), table.patient)
+            rows.append(dict(method=method, network=name, **rounded(dict(zip(('value', 'low', 'high'), rate)))))
+            print(rows[-1], flush=True)
+    return rows
+
+def draw_shortcut(networks, table):
+    "Maps of both networks over the same X-rays"
     fig, axs = plt.subplots(2, 4, figsize=(16, 5.6), layout='constrained')
-    masks = lesion_masks(films, **draw)
-    for line, (who, c) in zip(axs, (('honest', honest), ('trained with the letter', clf))):
-        for ax, f, mask in zip(line, films, masks):
-            plot_explanation(explain(c, f, chosen), mask, ax=ax)
-            ax.set_title(f'{who}\n{ax.get_title()}', fontsize=10)
-    fig.savefig(root/'nbs'/'records'/'images'/'shortcut.png', dpi=65)
+    masks = lesion_masks(table.path, **DRAW)
+    for line, name in zip(axs, reversed(networks)):
+        for ax, path, mask in zip(line, table.path, masks):
+            plot_explanation(explain(networks[name], path, CHOSEN), mask, ax=ax)
+            ax.set_title(f'{name}\n{ax.get_title()}', fontsize=10)
+    fig.savefig(Path(__file__).parents[1]/'images'/'shortcut.png', dpi=65)
     plt.close(fig)
 
+def measure_shortcut():
+    cheat = load_classifier(marked_run())
+    honest = members(honest_series())[0]
+    networks = {'trained with the letter': cheat, 'honest': honest}
+    bare, marked = [read_dataset(phantom_data(markers=k, **DRAW)).query("split == 'test'") for k in (0, 1)]
+    ill = marked[marked.positive]
+    caught = caught_rows(networks, ill, letters_of(ill.path, bare.path[bare.positive]))
+    draw_shortcut(networks, ill.iloc[::len(ill)//4][:4])
+    return dict(shortcut=dict(films=len(ill), auroc=shortcut_aurocs(cheat, honest, marked, bare), caught=caught))
+
+def read_results(): return json.loads(results.read_text(encoding='utf-8')) if results.is_file() else {}
+
+def main(part, run, folder):
+    start = time.time()
+    if part == 'exam': new = measure_exam()
+    elif part == 'shortcut': new = measure_shortcut()
+    else: new = measure_sanity(run, folder)
+    scored = dict(DRAW, fingerprint=fingerprint(read_dataset(phantom_data(**DRAW))), swapped_one_in=SWAPPED)
+    seeds = [recipe.seed + i for i in range(3)]
+    old = read_results()
+    seconds = {**old.get('seconds', {}), part: round(time.time() - start)}
+    record = old | dict(recipe=asdict(recipe), seeds=seeds, scored=scored, **environment(), **new, seconds=seconds)
+    results.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+
 if __name__ == '__main__':
-    what, *more = sys.argv[1:]
-    started, (clfs, marked, honest) = time.time(), networks()
-    if what == 'exam': new = exam(clfs, honest, more)
-    elif what == 'shortcut': new = dict(shortcut=shortcut(marked, clfs[0]))
-    else:
-        rows = sanity(clfs, one_each(phantom_data(**draw)), 'phantoms')
-        if more:
-            real = [load_classifier(f) for f in sorted((runs/'real-default').glob('seed-*'))]
-            rows += sanity(real, one_each(Path(more[0])), 'real films')
-        new = dict(sanity=rows)
-    file = root/'nbs'/'records'/'explain.json'
-    old = json.loads(file.read_text()) if file.exists() else {}
-    if 'exam' in new: # what is not measured anew stays, in the order of the table
-        again, order = set(r['method'] for r in new['exam']), [*METHODS, 'flat', 'lungs of the average film', 'usual places of lesions', *(f'truth, {k} by {k}' for k in (4, 8, 16))]
-        new['exam'] = sorted([*(r for r in old.get('exam', []) if r['method'] not in again), *new['exam']], key=lambda r: order.index(r['method']))
-        new['cuts'] = {**old.get('cuts', {}), **new['cuts']}
-    about = dict(recipe=asdict(RECIPES['default']), seeds=[0, 1, 2], runs=[c.about['id'] for c in (*clfs, marked)], **environment(),
-                 data=dict(trained='phantom_data()', scored=draw, fingerprint=fingerprint(phantom_data(**draw))))
-    before = old.get('seconds', {})
-    seconds = {**before, what: round(time.time() - started) + (before.get(what, 0) if what == 'exam' and more else 0)}
-    file.write_text(json.dumps({**old, **about, **new, 'seconds': seconds}, indent=1) + '\n')
+    p = argparse.ArgumentParser()
+    p.add_argument('part', choices=['exam', 'shortcut', 'sanity'])
+    p.add_argument('run', nargs='?', type=Path)
+    p.add_argument('folder', nargs='?')
+    a = p.parse_args()
+    main(a.part, a.run, a.folder)

@@ -1,201 +1,220 @@
-"""One network on two processes, answers from clusters, and the growth of it, recorded in nbs/scale.json (phantoms, one thread per process).
+"""One network on two processes, answers from clusters, and the growth of it: scale.json, which lesson 21 reads.
 
-python nbs/records/scale.py             everything below
-python nbs/records/scale.py processes   three seeds alone and on two gloo processes of torchrun; a killed one goes on; accelerate starts one and is refused
-python nbs/records/scale.py clusters    Dask and Ray, each of two local processes: the rows of one process, also when a worker is killed meanwhile
-python nbs/records/scale.py slurm       the same in a Slurm queue, by dask-jobqueue; two jobs, one of them cancelled meanwhile. Only when asked for
-python nbs/records/scale.py growth      films a second with 1 and 2 workers, memory with 1,000 and 10,000 films, where the time goes; wants a quiet machine
+python nbs/records/scale.py processes  three seeds alone and on two processes of torchrun; a training that is killed
+                                       and resumed; accelerate, which starts one process of two
+python nbs/records/scale.py clusters   Dask and Ray, each of two local processes, also when one is killed meanwhile
+python nbs/records/scale.py slurm      the same in a Slurm queue of this machine: two jobs, also when one is cancelled
+python nbs/records/scale.py growth     X-rays a second with 1 and 2 workers, memory with 1,000 and 10,000 X-rays,
+                                       and where the time goes; wants a quiet machine
+
+On phantoms, with one thread per process. Needs: pip install -e '.[dask,ray]'
 """
-import json, os, shutil, signal, subprocess, sys, tempfile, threading, time
+import json, os, subprocess, sys, tempfile, threading, time
+from contextlib import contextmanager
 from pathlib import Path
 
-results = Path(__file__).parents[2]/'nbs'/'scale.json'
-os.environ |= {'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'agg', 'PYTHONWARNINGS': 'ignore', 'TQDM_DISABLE': '1', 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0'}
+os.environ |= dict(OMP_NUM_THREADS='1', MPLBACKEND='agg', PYTHONWARNINGS='ignore', TQDM_DISABLE='1',
+                   RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO='0')
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from cxr_nb.classifier import load_classifier
+from cxr_nb.dataset import phantom_data, read_dataset, sample_patients
+from cxr_nb.film import read_xrays
+from cxr_nb.recipe import Recipe
+from cxr_nb.report import read_record
+from cxr_nb.run import environment, train_run
+from cxr_nb.scale import predict_folder, workers
+
+results = Path(__file__).with_name('scale.json')
 scripts = Path(sys.executable).parent
+TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2', '--no-python']
+SEEDS = 42, 43, 44
 
-def few(tmp, n):
-    from cxr_nb.all import phantom_data, sample_patients
-    return sample_patients(phantom_data(), tmp/f'films{n}', n)
+# One network on two processes
 
-def typed(*words, group=False):
-    "A command in a process of its own"
-    return subprocess.Popen(list(map(str, words)), text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=group)
+def train_words(out, n, seed=42):
+    "The command of a training on n processes"
+    launcher = TORCHRUN if n > 1 else []
+    settings = f'--processes {n} --size 64 --bs 32 --seed {seed} --sensitivity .9'.split()
+    return [*launcher, scripts/'cxr_train', phantom_data(), *settings, '--out', out]
 
-def done(p):
-    "What a command that must end well has said"
-    err = p.communicate(timeout=1800)[1]
-    if p.returncode: sys.exit(err)
-    return err
+def run_words(words):
+    "Run a command that must end well"
+    done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode: sys.exit(done.stderr)
 
-TWO = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2', '--no-python']
+def trained_row(tmp, seed, n):
+    "How well a seed on n processes ranks"
+    out = tmp/f'{seed}-{n}'
+    run_words(train_words(out, n, seed))
+    metrics = read_record(out)['report']['metrics']['test']['at 0.5']
+    losses = pd.read_csv(out/'history.csv').valid_loss
+    row = dict(seed=seed, processes=n, auroc=metrics['AUROC']['value'], best_valid_loss=round(float(losses.min()), 5))
+    print(row, flush=True)
+    return row
+
+def killed_and_resumed(tmp):
+    "From which batch a training on two processes went on after all of it was killed"
+    out = tmp/'killed'
+    words = train_words(out, 2)
+    training = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (out/'state.safetensors').exists(): time.sleep(.05)
+    for process in (*training.children(recursive=True), training): process.kill()
+    training.wait()
+    run_words(words)
+    return read_record(out)['resumed']
+
+def misled(tmp):
+    "What becomes of a launcher that starts one process of two"
+    out = tmp/'one'
+    launcher = [scripts/'accelerate', 'launch', '--cpu', '--num_processes', '2', '--no_python']
+    done = subprocess.run([*launcher, *train_words(out, 2)[len(TORCHRUN):]], capture_output=True)
+    return dict(status=done.returncode, folder=out.exists())
 
 def processes(tmp):
-    from cxr_nb.all import phantom_data
-    films, rows = phantom_data(), []
-    for seed in (42, 43, 44):
-        for n, launcher in ((1, []), (2, TWO)):
-            out = tmp/f'{seed}-{n}'
-            done(typed(*launcher, scripts/'cxr_train', films, '--processes', n, '--size', 64, '--epochs', 8, '--bs', 32, '--seed', seed, '--sensitivity', .9, '--out', out))
-            r = json.loads((out/'metrics.json').read_text())
-            test = r['report']['metrics']['test']['at the operating point']
-            rows.append(dict(seed=seed, processes=n, auroc=test['AUROC']['value'], log_loss=test['log loss']['value'],
-                             best_valid_loss=min(float(l.split(',')[2]) for l in (out/'history.csv').read_text().splitlines()[1:]),
-                             seconds=r['seconds'], seconds_per_epoch=r['seconds_per_epoch'],
-                             answered={s: r['data'][s] for s in ('valid', 'test')}))
-            print(rows[-1], flush=True)
-    out = tmp/'killed'
-    words = [*TWO, scripts/'cxr_train', films, '--processes', 2, '--size', 64, '--seed', 42, '--sensitivity', .9, '--out', out]
-    p = typed(*words, group=True)
-    while not (out/'state.safetensors').exists(): time.sleep(.05)
-    os.killpg(p.pid, signal.SIGKILL)
-    subprocess.run(['pkill', '-9', '-f', str(out)]) # the workers have groups of their own
-    p.communicate()
-    done(typed(*words))
-    went_on = json.loads((out/'metrics.json').read_text())
-    misread = subprocess.run([scripts/'accelerate', 'launch', '--cpu', '--num_processes', '2', '--no_python', scripts/'cxr_train', films,
-                              '--processes', '2', '--out', tmp/'one'], text=True, capture_output=True)
-    refused = [l for l in misread.stderr.splitlines() if l.startswith('cxr_train:')]
-    return dict(films=films_of(films), runs=rows, resumed=went_on['resumed'], killed_auroc=went_on['report']['metrics']['test']['at the operating point']['AUROC']['value'],
-                accelerate_with_one=dict(status=misread.returncode, said=refused, folder=(tmp/'one').exists()))
+    runs = [trained_row(tmp, seed, n) for seed in SEEDS for n in (1, 2)]
+    return dict(runs=runs, resumed=killed_and_resumed(tmp), accelerate_with_one=misled(tmp))
 
-def films_of(folder):
-    from cxr_nb.all import find_films
-    return {s: len(find_films(folder, s)) for s in ('train', 'test')}
+# Clusters
 
-def trained(tmp):
-    "A quick run, and the films of its test"
-    from cxr_nb.all import Recipe, find_films, train_run
-    films = few(tmp, 100)
-    return train_run(films, Recipe('quick', size=64, epochs=2), tmp/'run', sensitivity=.9), find_films(films, 'test')
+def quick_run(tmp):
+    "A run without training, and the X-rays of its test"
+    table = sample_patients(read_dataset(phantom_data()), 100)
+    run = train_run(table, Recipe('quick', size=64, epochs=0), tmp/'run', sensitivity=.9)
+    return run, table.path[table.split == 'test'].tolist()
 
-def kill_one(parts, name):
-    "When the first shard is there, kill the youngest worker of a cluster"
-    import psutil
-    while not list(parts.glob('*.csv')): time.sleep(.01)
-    found = [p for p in psutil.process_iter(['cmdline', 'create_time']) if name(' '.join(p.info['cmdline'] or []))]
-    max(found, key=lambda p: p.info['create_time']).kill()
+@contextmanager
+def dask():
+    from dask.distributed import LocalCluster
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two:
+        yield two.scheduler_address.replace('tcp', 'dask')
+
+@contextmanager
+def ray():
+    import ray
+    os.environ['RAY_ADDRESS'] = ''
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try: yield 'ray://auto'
+    finally: ray.shutdown()
+
+def kill_child(word):
+    "Kill the youngest process below this one whose command holds a word"
+    found = [p for p in psutil.Process().children(recursive=True) if word in ' '.join(p.cmdline())]
+    max(found, key=psutil.Process.create_time).kill()
+
+def asked(kind, address, run, xrays, out, kill=None):
+    "The answers of a cluster beside those of this process; `kill` is called when the first shard is there"
+    def interfere():
+        while not list(Path(f'{out}.shards').glob('*.csv')): time.sleep(.01)
+        kill()
+    killer = threading.Thread(target=interfere if kill else print)
+    killer.start()
+    with workers(cluster=address): table = predict_folder(run, xrays, out, size=16)
+    killer.join()
+    clf = load_classifier(run)
+    alone = clf.decide(clf.answers(xrays))
+    logits = [c for c in alone if c.startswith('logit_')]
+    apart = np.abs(table[logits].to_numpy() - alone[logits].to_numpy())
+    row = dict(cluster=kind, films=len(table), killed_worker=bool(kill),
+               calls_equal=table.call.tolist() == alone.call.tolist(), largest_difference=float(apart.max()))
+    print(row, flush=True)
+    return row
 
 def clusters(tmp):
-    import numpy as np, torch
-    from contextlib import contextmanager
-    from cxr_nb.all import load_classifier, predict_folder, workers
-    torch.set_num_threads(1)
-    run, films = trained(tmp)
-    clf = load_classifier(run)
-    one = clf.decide(clf.answers(films))
-
-    @contextmanager
-    def dask():
-        from dask.distributed import LocalCluster
-        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as c: yield c.scheduler_address.replace('tcp', 'dask')
-    @contextmanager
-    def ray():
-        import ray
-        os.environ['RAY_ADDRESS'] = ''
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-        try: yield 'ray://auto'
-        finally: ray.shutdown()
-
+    run, xrays = quick_run(tmp)
     rows = []
-    for kind, start, name in (('Dask', dask, lambda c: 'spawn_main' in c), ('Ray', ray, lambda c: 'ray::PoolActor' in c)):
+    for kind, start, word in (('Dask', dask, 'spawn_main'), ('Ray', ray, 'ray::PoolActor')):
         with start() as address:
-            for killed in (False, True):
-                out = tmp/f'{kind}-{killed}.csv'
-                if killed:
-                    killer = threading.Thread(target=kill_one, args=[Path(f'{out}.shards'), name])
-                    killer.start()
-                with workers(cluster=address): table = predict_folder(run, films, out, size=16)
-                if killed: killer.join()
-                logits = [c for c in one if c.startswith('logit_')]
-                rows.append(dict(cluster=kind, films=len(films), killed_worker=killed, calls_equal=table.call.tolist() == one.call.tolist(),
-                                 files_equal=table.file.tolist() == one.file.tolist(),
-                                 largest_difference=float(np.nanmax(np.abs(table[logits].values - one[logits].values)))))
-                print(rows[-1], flush=True)
+            rows.append(asked(kind, address, run, xrays, tmp/f'{kind}.csv'))
+            rows.append(asked(kind, address, run, xrays, tmp/f'{kind}-killed.csv', lambda: kill_child(word)))
     return rows
 
 def slurm(tmp):
-    import numpy as np, torch
     from dask.distributed import Client
     from dask_jobqueue import SLURMCluster
-    from cxr_nb.all import load_classifier, predict_folder, workers
-    torch.set_num_threads(1)
-    run, films = trained(tmp)
-    one, queued = load_classifier(run).predict(films), lambda: subprocess.run(['squeue', '-h', '-o', '%i'], capture_output=True, text=True).stdout.split()
+    run, xrays = quick_run(tmp)
+    version = subprocess.run(['sinfo', '--version'], capture_output=True, text=True).stdout.strip()
     queue = SLURMCluster(cores=1, processes=1, memory='3GB', walltime='00:10:00', interface='lo')
     queue.scale(jobs=2)
-    rows, jobs = [], []
-    for cancelled in (False, True):
-        out = tmp/f'slurm-{cancelled}.csv'
-        def cancel():
-            while not list(Path(f'{out}.shards').glob('*.csv')): time.sleep(.01)
-            subprocess.run(['scancel', jobs[0]], check=True)
-        with workers(cluster=queue.scheduler_address.replace('tcp', 'dask')):
-            if not jobs:
-                Client(queue.scheduler_address).wait_for_workers(2, timeout=90)
-                jobs = queued()
-            killer = threading.Thread(target=cancel if cancelled else lambda: None)
-            killer.start()
-            table = predict_folder(run, films, out, size=8)
-        killer.join()
-        rows.append(dict(jobs=len(jobs), cancelled=cancelled, films=len(films), calls_equal=table.call.tolist() == one.call.tolist(),
-                         largest_difference=float(np.nanmax(np.abs(table.probability.values - one.probability.values)))))
-        print(rows[-1], flush=True)
+    Client(queue.scheduler_address).wait_for_workers(2, timeout=90)
+    job = subprocess.run(['squeue', '-h', '-o', '%i'], capture_output=True, text=True).stdout.split()[0]
+    def cancel(): subprocess.run(['scancel', job], check=True)
+    address = queue.scheduler_address.replace('tcp', 'dask')
+    rows = [asked(version, address, run, xrays, tmp/f'{bool(kill)}.csv', kill) for kill in (None, cancel)]
     queue.close()
-    version = subprocess.run(['sinfo', '--version'], capture_output=True, text=True).stdout.strip()
-    return dict(version=version, rows=rows)
+    return rows
+
+# Growth
+
+@contextmanager
+def watched():
+    "The most memory of the first process and of its workers meanwhile, MB"
+    most = dict(first_process_mb=0, worker_mb=0)
+    over = threading.Event()
+    first = psutil.Process()
+    def note(key, process):
+        try: most[key] = max(most[key], round(process.memory_info().rss/1e6))
+        except psutil.NoSuchProcess: pass
+    def watch():
+        while not over.wait(.1):
+            note('first_process_mb', first)
+            for p in first.children(recursive=True): note('worker_mb', p)
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try: yield most
+    finally:
+        over.set()
+        thread.join()
+
+def timed_row(run, xrays, n, tmp):
+    "X-rays a second, and memory"
+    start = time.time()
+    with watched() as most, workers(n), tempfile.TemporaryDirectory(dir=tmp) as folder:
+        predict_folder(run, xrays, Path(folder)/'answers.csv')
+    row = dict(workers=n, films=len(xrays), films_per_second=round(len(xrays)/(time.time() - start), 1), **most)
+    print(row, flush=True)
+    return row
+
+def milliseconds(run, xrays, tmp):
+    "Where the time of an X-ray goes"
+    clf = load_classifier(run)
+    seconds = dict.fromkeys(('reading', 'network', 'input check', 'writing'), 0.)
+    for i in range(0, len(xrays), 64):
+        marks = [time.time()]
+        squares = read_xrays(xrays[i:i+64], clf.size)
+        marks.append(time.time())
+        logits, features = clf.ask(squares)
+        marks.append(time.time())
+        clf.input_check.score(features)
+        marks.append(time.time())
+        pd.DataFrame(logits, xrays[i:i+64]).to_csv(tmp/'rows.csv')
+        marks.append(time.time())
+        for part, took in zip(seconds, np.diff(marks)): seconds[part] += took
+    return {part: round(1000*float(took)/len(xrays), 3) for part, took in seconds.items()}
 
 def growth(tmp):
-    import psutil, torch
-    from cxr_nb.all import load_classifier, predict_folder, read_xrays, workers
-    torch.set_num_threads(1)
-    run, films = trained(tmp)
+    run, xrays = quick_run(tmp)
     many = tmp/'many'
     many.mkdir()
-    names = []
-    for i in range(10_000): # the films again and again; each a file of its own for whoever reads it
-        names.append(many/f'{i:05d}{films[i % len(films)].suffix}')
-        os.link(films[i % len(films)], names[-1])
+    links = [many/f'{i:05d}{xrays[i % len(xrays)].suffix}' for i in range(10_000)]
+    for i, link in enumerate(links): os.link(xrays[i % len(xrays)], link) # the same again, each a file of its own
+    with workers(2): predict_folder(run, links[:600], tmp/'warm.csv') # starts the workers, which stay
+    rows = [timed_row(run, links[:k], n, tmp) for k in (1000, 10_000) for n in (1, 2)]
+    rows += [timed_row(run, links[:1000], n, tmp) for n in (2, 1)]
+    recipe = read_record(run)['recipe']
+    parts = milliseconds(run, links[:1024], tmp)
+    return dict(arch=recipe['arch'], size=recipe['size'], rows=rows, milliseconds_per_film=parts)
 
-    def watched(n, k):
-        "Films a second, and the most memory of the first process and of its workers, MB"
-        most, over, me = [0, 0], threading.Event(), psutil.Process()
-        def watch():
-            while not over.wait(.1):
-                most[0] = max(most[0], me.memory_info().rss)
-                for p in me.children(recursive=True):
-                    try: most[1] = max(most[1], p.memory_info().rss)
-                    except psutil.NoSuchProcess: pass
-        t = threading.Thread(target=watch)
-        t.start()
-        start = time.time()
-        with workers(n): predict_folder(run, names[:k], tmp/'answers.csv')
-        seconds = time.time() - start
-        over.set(); t.join()
-        row = dict(workers=n, films=k, seconds=round(seconds, 2), films_per_second=round(k/seconds, 1), first_process_mb=round(most[0]/1e6), worker_mb=round(most[1]/1e6))
-        print(row, flush=True)
-        return row
+PARTS = dict(processes=processes, clusters=clusters, slurm=slurm, growth=growth)
 
-    with workers(2): predict_folder(run, names[:600], tmp/'warm.csv') # starts the workers, which stay
-    rows = [watched(n, k) for k in (1000, 10_000) for n in (1, 2)] + [watched(n, 1000) for n in (2, 1)]
-    clf, parts = load_classifier(run), dict(reading=0., network=0., guard=0., writing=0.)
-    for i in range(0, 1024, 64):
-        t0 = time.time(); squares = read_xrays(names[i:i+64], clf.size)
-        t1 = time.time(); logits = clf.logits(squares)
-        t2 = time.time(); clf.guard.score(squares)
-        t3 = time.time(); clf.decide(clf.answers(names[:1]).head(0)).to_csv(tmp/'x.csv')
-        for k, v in zip(parts, (t1 - t0, t2 - t1, t3 - t2, 0)): parts[k] += v
-    table = predict_folder(run, names[:1024], tmp/'x.csv')
-    t = time.time(); table.to_csv(tmp/'y.csv', index=False); parts['writing'] = time.time() - t
-    record = json.loads((run/'metrics.json').read_text())
-    return dict(arch=record['recipe']['arch'], size=record['recipe']['size'], rows=rows, milliseconds_per_film={k: round(v*1000/1024, 3) for k, v in parts.items()})
-
-def record(part, value):
-    from cxr_nb.all import environment
-    old = json.loads(results.read_text()) if results.exists() else {}
-    results.write_text(json.dumps({**old, part: value, **environment()}, indent=1) + '\n', encoding='utf-8')
+def main(name):
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as tmp: value = PARTS[name](Path(tmp))
+    old = json.loads(results.read_text(encoding='utf-8')) if results.is_file() else {}
+    results.write_text(json.dumps({**old, name: value, **environment()}, indent=1) + '\n', encoding='utf-8')
 
 if __name__ == '__main__':
-    for part in sys.argv[1:] or ['processes', 'clusters', 'growth']:
-        tmp = Path(tempfile.mkdtemp())
-        try: record(part, globals()[part](tmp))
-        finally: shutil.rmtree(tmp, ignore_errors=True)
+    if len(sys.argv) != 2 or sys.argv[1] not in PARTS: sys.exit(__doc__)
+    main(sys.argv[1])
