@@ -204,24 +204,58 @@ def main():
 def cxr_report(
     run:str, # Folder of the run
     *,
-    sensitivity:float=None, # Target on validation, above 0 and at most 1; default: as before
-    positive:list=None, # Positive class, or several; default: as before
-    by:str=None, # Columns of predictions.csv to split the rates by, such as sex,view; default: as before
+    sensitivity:float=None, # Target on validation, above 0 and at most 1; default: as before. Of --adapt: .95
+    positive:list=None, # Positive class, or several; default: as before. With --external or --adapt: of the source
+    by:str=None, # Columns to split the rates by, such as sex,view; default: as before, or what the source knows
+    external:str=None, # Report on X-rays of another place: a folder, or a table of labels in it
+    adapt:str=None, # Write another classifier for X-rays of another place, beside the run's
+    confidence:float=None, # Of --adapt: how sure the sensitivity is to be, above 0 and below 1 (default: .9)
 ):
-    "Choose the operating point of a finished run anew, and report; from then on its classifier uses it"
+    "Choose the operating point of a finished run anew, and report; or report on, or adapt to, another place"
     _check_run(run, 'metrics.json', 'classifier.safetensors')
     if sensitivity is not None: check_share('sensitivity', sensitivity)
+    _check_there(external or adapt, 'the folder that holds your X-rays')
+    by = by and by.split(',')
+    if external and adapt: raise ValueError('--external and --adapt are two steps; run one after the other.')
+    if external and sensitivity: raise ValueError('--external chooses nothing; leave out --sensitivity, or take --adapt.')
+    if confidence and not adapt: raise ValueError('--confidence goes with --adapt.')
+    if external: return _print_external(run, _read(external, positive=positive), by)
+    if adapt: return _print_adapted(run, _read(adapt, positive=positive), sensitivity or .95, confidence or .9)
     print('Reporting ...', flush=True)
     from cxr_nb.run import report_run
-    record = report_run(run, sensitivity, positive, by and by.split(','))
+    record = report_run(run, sensitivity, positive, by)
     _print_report(run)
-    if by: _print_strata(record)
+    if by: _print_table(record['report']['subgroups'])
 
-def _print_strata(record):
-    "The rates of each stratum"
+def _print_table(rows):
     import pandas as pd
-    strata = pd.DataFrame(record['report']['subgroups']).T
-    print(f'\n{strata.to_string()}')
+    print(f'\n{pd.DataFrame(rows).T.to_string()}')
+
+def _print_external(run, table, by):
+    "Report on another place"
+    from cxr_nb.shift import report_external
+    found = report_external(run, table, by)
+    labels = found['labels'] or 'not stated how they were made (write data_card.json with `reference_standard`)'
+    print(f"\n{found['name']}: {found['xrays']} X-rays of {found['patients']} patients, {found['positives']} with "
+          f"{found['positive']}. Threshold {found['threshold']:.3f}, as before.\nTheir labels: {labels}")
+    for why, n in found['rejected'].items(): print(f'Rejected: {n}, which {why}')
+    _print_table({k: v for k, v in found['metrics'].items()})
+    print(f"\nMean probability {found['mean_probability']:.3f}, share of {found['positive']} {found['share']:.3f}")
+    rates = 'sensitivity', 'specificity', 'AUROC'
+    if found['strata']: _print_table({k: v for k, v in found['strata'].items() if k.endswith(rates)})
+    print(f"\nRecord, MODEL_CARD.md, external-{found['name']}.csv and .png: {run}")
+
+def _print_adapted(run, table, sensitivity, confidence):
+    "Adapt to another place"
+    from cxr_nb.classifier import load_classifier
+    from cxr_nb.shift import adapt_run
+    file = adapt_run(run, table, sensitivity, confidence)
+    point = load_classifier(file).point
+    print(f'\n{point}: there sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f}.\n'
+          f'Of new patients it finds {sensitivity:g} or more, with {confidence:.0%} confidence, if they are like these.')
+    if point.specificity < .1: print('Nearly all healthy patients are called positive: the network does not rank these X-rays.')
+    print(f'New classifier, to be named in place of the run: {file}')
+
 
 # %% ../nbs/98_commands.ipynb #0f3e43fb
 def _free_name(out):
