@@ -53,18 +53,23 @@ def data_card(
         raise ValueError(f'{file} is not a JSON object ({e}); write {json.dumps(CARD)}.') from e
     return {k: str(card.get(k, '')) for k in CARD}
 
-# %% ../nbs/09_report.ipynb #b2e38c59
+# %% ../nbs/09_report.ipynb #83a56a44
 def _number(v):
     "A value that JSON can hold"
     if isinstance(v, str): return v
     if pd.isna(v): return None
     return int(v) if isinstance(v, (int, np.integer)) else round(float(v), 5)
 
-def _rows(table):
-    "A table as dictionaries"
+def json_rows(
+    table, # Numbers and words
+) -> dict: # By the name of each row, its values by column; None where there is no number
+    "A table as JSON holds it"
+
     def name(key): return ' '.join(map(str, key)) if isinstance(key, tuple) else str(key)
     return {name(k): {c: _number(v) for c, v in row.items()} for k, row in table.iterrows()}
 
+
+# %% ../nbs/09_report.ipynb #48ffdaff
 def _count_calls(preds, point):
     "The confusion matrix, with a column for what was rejected"
     positive, negative = decisions(preds, point)
@@ -85,16 +90,16 @@ def _report(clf, preds, groups, sensitivity):
     "Everything that is said of a classifier, ready for JSON"
     test = preds['test']
     points = {'at 0.5': OperatingPoint(), 'at the operating point': clf.point}
-    metrics = {s: {at: _rows(metrics_table(p, point)) for at, point in points.items()} for s, p in preds.items()}
+    metrics = {s: {at: json_rows(metrics_table(p, point)) for at, point in points.items()} for s, p in preds.items()}
     before = apply_temperature(test, 1/clf.temperature)
     calibration = calibration_table(before=before, after=test)
     chosen = clf.point.split == 'valid' # else there was no threshold to choose, and no luck of the choice
-    choice = _rows(choice_interval(preds['valid'], test, sensitivity)) if chosen else {}
+    choice = json_rows(choice_interval(preds['valid'], test, sensitivity)) if chosen else {}
     return dict(positive=class_name(clf.positive), temperature=round(clf.temperature, 4),
                 temperature_note=clf.about['temperature_note'], point=asdict(clf.point), note=str(clf.point),
                 rejected={s: int(p.rejected.sum()) for s, p in preds.items()},
                 test_calls=_count_calls(test, clf.point), test_patients=len(set(test.patients)), metrics=metrics,
-                choice=choice, calibration=_rows(calibration), subgroups=_rows(groups),
+                choice=choice, calibration=json_rows(calibration), subgroups=json_rows(groups),
                 wrong_calls=_wrong_calls(test, clf.point))
 
 # %% ../nbs/09_report.ipynb #15da735e
@@ -158,6 +163,41 @@ def _owner_rows(card):
     def stated(k): return card[k] or f'not stated ({CARD[k]}); write it as `{k}` into `data_card.json` in the data set'
     return '\n'.join(f"- **{k.replace('_', ' ').capitalize()}:** {stated(k)}" for k in card)
 
+_NO_EXTERNAL = ('X-rays of no other place were tried, so nothing is known of them. '
+                'With labels for some: `cxr_report RUN --external FOLDER`.')
+
+_CARD_METRICS = 'accuracy', 'sensitivity', 'specificity', 'AUROC', 'Brier score'
+
+def _external(found, internal):
+    "What the card says of another place"
+    def shown(v): return '-' if v['value'] is None else f"{v['value']:.3f}"
+    rates = '\n'.join(_row(k, shown(internal[k]), shown(found['metrics'][k]), _interval(found['metrics'][k]))
+                      for k in _CARD_METRICS)
+    strata = {k: v for k, v in found['strata'].items() if k.endswith(_CARD_METRICS)}
+    by_stratum = f"""
+| group and metric | X-rays | patients | value | interval | note |
+| --- | --- | --- | --- | --- | --- |
+{_subgroup_rows(strata)}
+""" if strata else ''
+    reasons = '; '.join(f'{n}, which {why}' for why, n in found['rejected'].items()) or 'none'
+    within = ', '.join(f"within one {column} {shown(pairs['within'])}"
+                       for column, pairs in found['pairs'].items() if 'within' in pairs)
+    alone = found['without input check']
+    return f"""### {found['name']}
+{found['xrays']} X-rays of {found['patients']} patients, {found['positives']} with {found['positive']}; read on {found['read']}
+at a threshold of {found['threshold']:.3f}. Nothing was chosen on them.
+
+- **Their labels:** {found['labels'] or "how they were made is not stated (`reference_standard` in the source's `data_card.json`)"}.
+- **Rejected, and counted as errors:** {reasons}. Without the input check: sensitivity {shown(alone['sensitivity'])},
+  specificity {shown(alone['specificity'])}.
+- **Calibration:** a mean probability of {found['mean_probability']:.3f} beside a share of {found['share']:.3f}.
+- **AUROC** of all pairs {shown(found['metrics']['AUROC'])}{within and '; of the pairs ' + within}.
+
+| metric | own test | there | interval |
+| --- | --- | --- | --- |
+{rates}
+{by_stratum}"""
+
 def model_card(
     record, # A run's record with its report
 ) -> str:   # Markdown
@@ -174,6 +214,8 @@ def model_card(
     luck = ' and '.join(f"{k} {_interval(v)}" for k, v in report['choice'].items())
     wrong = '\n'.join(f"- `{e['file']}`: {e['label']}, given a probability of {e['probability_of_label']:.3f}"
                       for e in report['wrong_calls']) or '- none'
+    internal = report['metrics']['test']['at the operating point']
+    external = '\n'.join(_external(found, internal) for found in record.get('external', {}).values())
     return f"""# Model card: {recipe['arch']}, recipe `{recipe['name']}`, seed {seeds}
 
 **Not a medical device.** For teaching and research; it must not decide anything about a patient.
@@ -206,7 +248,7 @@ in validation, {report['rejected']['test']} of {data['test']} in the test.
 ## Test, at the operating point (95 % intervals over patients)
 | metric | value | interval |
 | --- | --- | --- |
-{_metric_rows(report['metrics']['test']['at the operating point'])}
+{_metric_rows(internal)}
 
 These intervals take the threshold as given.{luck and f' With the luck of choosing it on validation: {luck}.'}
 
@@ -225,9 +267,22 @@ ECE in 15 bins of P({positive}), or of the predicted class; ideal are an interce
 | --- | --- | --- | --- | --- | --- |
 {_subgroup_rows(report['subgroups'])}
 
+## External test
+{external or _NO_EXTERNAL}
+
 ## Wrong calls, surest first
 {wrong}
 """
+
+# %% ../nbs/09_report.ipynb #431d1a01
+def write_record(
+    folder, # Folder of a run or series, a `Path`
+    record, # Its record with its report
+): # Nothing
+    "Write the record, and the card that is made of it"
+    (folder/'MODEL_CARD.md').write_text(model_card(record), encoding='utf-8')
+    write_json(folder/'metrics.json', record)
+
 
 # %% ../nbs/09_report.ipynb #0bf46e87
 def report_run(
@@ -257,6 +312,5 @@ def report_run(
                           known=dict(validation=preds['valid']))
     record['report'] = _report(clf, preds, groups, sensitivity)
     _draw_report(clf, preds, groups, folder)
-    (folder/'MODEL_CARD.md').write_text(model_card(record), encoding='utf-8')
-    write_json(folder/'metrics.json', record)
+    write_record(folder, record)
     return record
