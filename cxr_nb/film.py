@@ -30,7 +30,7 @@ def _extent(
 
 def _depth(low, high):
     "The ends of the smallest usual depth that holds both levels; None beyond 16 bits"
-    for bits in (8, 10, 12, 14, 16):
+    for bits in (8, 10, 12, 14, 15, 16):
         bottom = -2**(bits - 1) if low < 0 else 0
         top = bottom + 2**bits - 1
         if bottom <= low and high <= top: return bottom, top

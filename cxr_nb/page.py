@@ -145,7 +145,7 @@ Input `squares`: uint8 (X-rays, {size}, {size}), each a whole frontal chest X-ra
 
 1. Image: decode it; turn it upright as its EXIF orientation says; lay what is transparent over black; one picture only. Colours become
    (19595 R + 38470 G + 7471 B + 32768) >> 16. Of more than 8 bits: leave out the lowest and the highest pixel of each 10,000, take the
-   smallest of 8, 10, 12, 14, 16 bits that holds the rest, and scale its range to 0 ... 255: nearest level, what is above is 255.
+   smallest of 8, 10, 12, 14, 15, 16 bits that holds the rest, and scale its range to 0 ... 255: nearest level, what is above is 255.
 2. DICOM, one frame, MONOCHROME1 or MONOCHROME2: shift the pixels by HighBit + 1 - BitsStored to the right, keep BitsStored bits, with a
    sign where PixelRepresentation is 1. Pixels of PixelPaddingValue (to PixelPaddingRangeLimit) are 0 at the end, and count nowhere.
    Depth: value = RescaleSlope * number + RescaleIntercept, or what ModalityLUTSequence makes of it.

@@ -74,7 +74,7 @@ function extent(levels, counts) {
 }
 
 function depth(low, high) { // the ends of the smallest usual depth that holds both
-  const bits = [8, 10, 12, 14, 16].find(b => low < 0 ? -(2**(b - 1)) <= low && high < 2**(b - 1) : high < 2**b);
+  const bits = [8, 10, 12, 14, 15, 16].find(b => low < 0 ? -(2**(b - 1)) <= low && high < 2**(b - 1) : high < 2**b);
   const bottom = low < 0 ? -(2**(bits - 1)) : 0;
   return [bottom, bottom + 2**bits - 1];
 }
