@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from PIL import Image
 from cleanlab.rank import get_label_quality_scores
-from fastcore.parallel import parallel
+from joblib import Parallel, delayed
 from scipy import ndimage
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -26,6 +26,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 from .film import is_dicom, read_xray, read_image
@@ -89,7 +90,8 @@ def scan_films(
     "Measure every X-ray once; raises `ValueError` for a split or class without X-rays that can be read"
     table = source if isinstance(source, pd.DataFrame) else read_dataset(source)
     folder = Path(table.attrs.get('folder', '.'))
-    measured = parallel(_measure, list(table.path), threadpool=True, n_workers=2, progress=False)
+    jobs = Parallel(n_jobs=2, backend='threading', return_as='generator')(delayed(_measure)(p) for p in table.path)
+    measured = list(tqdm(jobs, total=len(table), desc='measuring X-rays', unit='X-ray', leave=False))
     known = table.rename(columns=dict(label='finding'))
     stated = [c for c in known if c in FACTS] # such as `view` or `site` of a table of labels
     known = known[['file', 'split', 'finding', 'patient', 'positive', *stated]].to_dict('records')

@@ -7,7 +7,9 @@ __all__ = ['InputCheck', 'Classifier', 'load_classifier']
 
 # %% ../nbs/09_classifier.ipynb #0ec15070
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from dataclasses import fields as fields_of
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -172,7 +174,9 @@ def _answer_batch(self:Classifier, paths, trust_header):
     table = pd.DataFrame(np.nan, index=range(len(paths)), columns=[*logit_columns, 'ood_score'])
     if any(readable):
         good = [square for square, _ in noted if square is not None]
-        logits, features = self.ask(good)
+        at_once = max(2**22//self.size**2, 1) # large X-rays in small portions, for the sake of memory
+        portions = [self.ask(good[i:i+at_once]) for i in range(0, len(good), at_once)]
+        logits, features = map(np.concatenate, zip(*portions))
         table.loc[readable, logit_columns] = logits
         table.loc[readable, 'ood_score'] = self.input_check.score(features) if self.input_check else 0.
     table.insert(0, 'file', [str(p) for p in paths])
@@ -263,6 +267,36 @@ def save(self:Classifier,
     with atomic_write(file) as part: save_file(tensors, part, metadata=dict(classifier=json.dumps(fields)))
     return Path(file)
 
+def _is_number(v, low=-np.inf, high=np.inf):
+    return isinstance(v, (int, float)) and not isinstance(v, bool) and bool(np.isfinite(v)) and low <= v <= high
+
+def _is_triple(v): return isinstance(v, list) and len(v) == 3 and all(map(_is_number, v))
+
+def _are_names(v): return isinstance(v, list) and len(v) > 0 and all(isinstance(name, str) for name in v) and len({*v}) == len(v)
+
+def _is_about(v):
+    "Words about a run, in the dictionaries that are looked into"
+    def maps(d, *keys): return isinstance(d, dict) and all(isinstance(d.get(k, {}), dict) for k in keys)
+    return maps(v, 'recipe', 'versions', 'data') and maps(v.get('data', {}), 'card')
+
+def _is_point(v):
+    return isinstance(v, dict) and {*v} <= _POINT and _is_number(v.get('threshold'), 0, 1)
+
+_POINT = {f.name for f in fields_of(OperatingPoint)} | {'films'}
+_VALID = dict(
+    arch=lambda v: isinstance(v, str), size=lambda v: type(v) is int and 32 <= v <= 2048,
+    stats=lambda v: isinstance(v, list) and len(v) == 2 and all(map(_is_triple, v)) and min(v[1]) > 0,
+    vocab=lambda v: _are_names(v) and len(v) > 1, positive=_are_names, head=lambda v: v in ('fastai', 'linear'),
+    flip_tta=lambda v: type(v) is bool, temperature=lambda v: _is_number(v, 1e-6, 1e6), about=_is_about,
+    members=lambda v: type(v) is int and v > 0, point=_is_point, limit=_is_number, bias=_is_number)
+
+def _check_fields(fields, file):
+    "Raises `ValueError` for a field of another type, or out of its range"
+    wrong = [k for k, valid in _VALID.items() if k in fields and not valid(fields[k])]
+    if not wrong and not {*fields['positive']} < {*fields['vocab']}: wrong = ['positive']
+    if not wrong and ('limit' in fields) != ('bias' in fields): wrong = ['limit']
+    if wrong: raise ValueError(f"{file} has no sensible {', '.join(wrong)}; it was damaged or altered, so take another copy.")
+
 def _read_fields(file):
     "What a classifier's file says of itself; raises `ValueError` for another file"
     about = read_about(file).get('classifier', '{}')
@@ -277,14 +311,26 @@ def _read_fields(file):
     if fields['preprocessing'] != PREPROCESSING:
         raise ValueError(f"{file} was trained on X-rays read another way ({fields['preprocessing']}; here: {PREPROCESSING}); "
                          'train it again, or install the version it was trained with.')
+    _check_fields(fields, file)
     return fields
 
-def _member(fields, weights, file):
-    net = build_model(fields['arch'], len(fields['vocab']), pretrained=False, head=fields['head'])
-    try: net.load_state_dict(weights)
-    except RuntimeError as e:
-        raise ValueError(f"{file} holds other weights than {fields['arch']} has here; "
-                         'install the timm that its model card names.') from e
+def _build(fields): return build_model(fields['arch'], len(fields['vocab']), pretrained=False, head=fields['head'])
+
+def _check_weights(fields, tensors, file):
+    "Raises `ValueError` for other tensors than these networks have, before memory is taken for them"
+    with suppress(NotImplementedError), torch.device('meta'): # which knows shapes alone
+        net = _build(fields)
+        shapes = {f'{i}.{k}': v.shape for i in range(min(fields['members'], len(tensors))) for k, v in net.state_dict().items()}
+        if 'limit' in fields: shapes['input_check'] = (2*net[0].num_features,)
+        if {k: v.shape for k, v in tensors.items()} != shapes:
+            raise ValueError(f"{file} holds other weights than {fields['arch']} has here; "
+                             'install the timm that its model card names.')
+    if any(v.is_floating_point() and not v.isfinite().all() for v in tensors.values()):
+        raise ValueError(f'{file} holds weights that are no numbers; it was damaged or altered, so take another copy.')
+
+def _member(fields, weights):
+    net = _build(fields)
+    net.load_state_dict(weights)
     return net.eval().to(default_device(), memory_format=torch.channels_last)
 
 def load_classifier(
@@ -297,7 +343,8 @@ def load_classifier(
     with safe_open(file, 'pt') as f: tensors = {k: f.get_tensor(k) for k in f.keys()}
     def member(i):
         own = {k.removeprefix(f'{i}.'): v for k, v in tensors.items() if k.startswith(f'{i}.')}
-        return _member(fields, own, file)
+        return _member(fields, own)
+    _check_weights(fields, tensors, file)
     check = None
     if 'limit' in fields: check = InputCheck(tensors['input_check'].numpy(), fields['bias'], fields['limit'])
     point = OperatingPoint(**fields['point'])

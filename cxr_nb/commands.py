@@ -6,12 +6,14 @@
 __all__ = ['cxr_train', 'main', 'cxr_report', 'cxr_predict', 'cxr_export', 'cxr_page', 'cxr_compare', 'cxr_audit', 'cxr_bench']
 
 # %% ../nbs/98_commands.ipynb #2352a3d3
-import argparse, json, signal, sys, warnings
+import argparse, json, os, signal, sys, warnings
 from dataclasses import fields, replace
 from inspect import signature
 from pathlib import Path
 from typing import Literal, get_args
 from fastcore.docments import docments
+import cxr_nb
+from .files import check_share, file_stamp, numbered_name
 from .recipe import RECIPES, Recipe
 
 # %% ../nbs/98_commands.ipynb #8049ff29
@@ -37,6 +39,7 @@ def _add_settings(parser):
 def _parser(command):
     "Keyword-only parameters of a function are flags, the others words; `settings` are those of a recipe"
     parser = argparse.ArgumentParser(command.__name__, description=command.__doc__, allow_abbrev=False)
+    parser.add_argument('--version', action='version', version=f'cxr_nb {cxr_nb.__version__}')
     help = docments(command)
     for name, p in signature(command).parameters.items():
         if p.kind is p.KEYWORD_ONLY: _add_flag(parser, name, p.annotation, help[name], p.default)
@@ -52,6 +55,12 @@ def _check_there(path, what):
 def _check_new(folder, flag='--out'):
     if folder and Path(folder).exists():
         raise FileExistsError(f'{folder} exists already; name a new folder as {flag}.')
+
+def _check_run(run, *names):
+    "Raises `FileNotFoundError` for a folder that lacks a file of a finished run"
+    _check_there(run, 'the folder of a finished run')
+    lacks = [Path(run)/name for name in names if Path(run).is_dir() and not (Path(run)/name).is_file()]
+    if lacks: raise FileNotFoundError(f'{lacks[0]} does not exist; name the folder of a finished run of cxr_train.')
 
 def _check_parent(file):
     folder = Path(file).parent
@@ -76,6 +85,20 @@ def _changed(preset, settings):
     yes_no = {f.name: settings[f.name] == 'yes' for f in fields(Recipe) if f.type is bool and f.name in settings}
     recipe = replace(preset, **settings | yes_no)
     return recipe if replace(recipe, seed=preset.seed) == preset else replace(recipe, name=f'{preset.name}-changed')
+
+def _check_training(path, labels, recipe, test_share, seeds, sensitivity, out, resume):
+    "Raises what can be seen to be wrong before anything is imported"
+    _check_there(path, 'the folder that holds your X-rays')
+    _check_there(labels, 'a table of labels')
+    check_share('sensitivity', sensitivity)
+    if test_share is not None and not 0 < test_share <= .5:
+        raise ValueError(f'{test_share:g} is not a share above 0 and at most 0.5; try --test-share .15.')
+    if seeds is not None and seeds < 2: raise ValueError(f'{seeds} seeds; take 2 or more for a series.')
+    if recipe.weights and not Path(recipe.weights).is_file():
+        raise FileNotFoundError(f'{recipe.weights} is no file of weights; check the path.')
+    if resume and not (Path(resume)/'run.json').is_file():
+        raise FileNotFoundError(f'{resume} holds no run that was stopped; there is nothing to resume.')
+    if out and any(Path(out).glob('*')) and not any(Path(out).glob('run.json')) and not any(Path(out).glob('seed-*')): _check_new(out)
 
 def _read(path, **columns):
     "The table of a data set; its notes are printed"
@@ -116,14 +139,15 @@ def cxr_train(
         raise ValueError('--resume keeps the original settings; leave out the others.')
     if (workers or cluster) and not (seeds or resume):
         raise ValueError('--workers and --cluster share out the trainings of a series; add --seeds.')
-    _check_there(path, 'the folder that holds your X-rays')
-    _check_there(labels, 'a table of labels')
     r = _changed(RECIPES[recipe], settings)
+    _check_training(path, labels, r, test_share, seeds, sensitivity, out, resume)
+    print(f'Resuming {resume} ...' if resume else f'{r.name}: {r.arch}, {r.size} px, {r.epochs} epochs', flush=True)
     from cxr_nb import scale
     from cxr_nb.dataset import hold_out
     from cxr_nb.run import resume_run, train_run, train_seeds
-    from cxr_nb.train import use_device
+    from cxr_nb.train import use_device, use_lines
     use_device(device)
+    if _no_terminal(): use_lines()
     with scale.several(processes) as process, scale.workers(workers, cluster):
         if process: return scale.follow()
         words = dict(fit=scale.fit_spread, skip_unreadable=skip_unreadable)
@@ -134,7 +158,6 @@ def cxr_train(
                 table.attrs['notes'].append(f'The source has no test split; {test_share:g} of its X-rays are held out '
                                             'as one, patients whole.')
                 table = hold_out(table, test_share, split='test')
-            print(f'{r.name}: {r.arch}, {r.size} px, {r.epochs} epochs', flush=True)
             words |= dict(recipe=r, out=out, sensitivity=sensitivity)
             folder = train_run(table, **words) if seeds is None else train_seeds(table, n=seeds, **words)
     _print_report(folder)
@@ -142,18 +165,36 @@ def cxr_train(
 # %% ../nbs/98_commands.ipynb #bea6f58c
 def _stop(*_): raise KeyboardInterrupt
 
+def _no_terminal(): return not (sys.stdout.isatty() and sys.stderr.isatty())
+
+def _lines_for_bars():
+    "In a file or a queue's log a bar becomes a line every ten seconds"
+    os.environ |= dict(TQDM_MININTERVAL='10', TQDM_BAR_FORMAT='{desc}: {n_fmt} of {total_fmt} after {elapsed}')
+    from tqdm import tqdm
+    def show(bar, msg=None, pos=None):
+        if msg is None: print(bar, file=bar.fp, flush=True)
+    tqdm.display = show
+
+def _quiet(name):
+    "Only our own warnings reach a user, as a sentence"
+    warnings.simplefilter('ignore')
+    warnings.filterwarnings('always', category=UserWarning, module='cxr_nb')
+    def show(message, *_, **__): print(f'{name}: {message}', file=sys.stderr)
+    warnings.showwarning = show
+
 def main():
     "Run the command whose name this process was started by, with the arguments of the terminal"
     name = Path(sys.argv[0]).stem
     command = globals()[name]
     words = vars(_parser(command).parse_args())
     signal.signal(signal.SIGTERM, _stop) # what Slurm and docker stop send
-    warnings.filterwarnings('ignore', '.*torch.jit.script', FutureWarning) # comes with an import below
+    os.environ['MPLBACKEND'] = 'agg' # a terminal has no window
+    if _no_terminal(): _lines_for_bars()
     def way_on(e): return ' '.join(getattr(e, '__notes__', [])[-1:])
     try:
-        import matplotlib
-        matplotlib.use('agg') # a terminal has no window
-        command(**words)
+        with warnings.catch_warnings():
+            _quiet(name)
+            command(**words)
     except (ValueError, OSError, ImportError) as e: sys.exit(f'{name}: {e} {way_on(e)}'.rstrip())
     except KeyboardInterrupt as e:
         print(f'\nInterrupted. {way_on(e)}'.rstrip(), file=sys.stderr)
@@ -171,7 +212,8 @@ def cxr_report(
     confidence:float=None, # Of --adapt: how sure the sensitivity is to be, above 0 and below 1 (default: .9)
 ):
     "Choose the operating point of a finished run anew, and report; or report on, or adapt to, another place"
-    _check_there(run, 'the folder of a finished run')
+    _check_run(run, 'metrics.json', 'classifier.safetensors')
+    if sensitivity is not None: check_share('sensitivity', sensitivity)
     _check_there(external or adapt, 'the folder that holds your X-rays')
     by = by and by.split(',')
     if external and adapt: raise ValueError('--external and --adapt are two steps; run one after the other.')
@@ -225,27 +267,44 @@ def _free_name(out):
     names = ['answers.csv', *(f'answers-{i}.csv' for i in range(2, 1000))]
     return next(n for n in names if not Path(n).exists())
 
+def _begin_maps(folder, run, xrays, method):
+    "The folder of the maps, new or to be resumed; raises `FileExistsError` where it holds others"
+    file = Path(run)/'classifier.safetensors' if Path(run).is_dir() else Path(run)
+    begun = json.dumps([file_stamp(file), method, [file_stamp(f) for f in xrays]])
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder/'maps.json'
+    if any(folder.iterdir()) and not (note.is_file() and note.read_text(encoding='utf-8') == begun):
+        raise FileExistsError(f'{folder} holds something else than maps of these answers; name a new folder as --maps.')
+    note.write_text(begun, encoding='utf-8')
+
 def _write_maps(clf, answers, folder, method, trust):
     "A picture for every X-ray with a call, numbered by its row from 1; those that are there already are kept"
     import matplotlib.pyplot as plt
     from tqdm import tqdm
+    from cxr_nb.files import atomic_write
     from cxr_nb.maps import explain, plot_explanation
     called = answers[answers.call != 'rejected']
     for row in tqdm(called.itertuples(), total=len(called), desc='maps', unit='X-ray', leave=False):
-        file = folder/f'{row.Index + 1:05d}-{Path(row.file).stem[:100]}.png'
+        file = folder/numbered_name(row.Index + 1, row.file, '.png')
         if file.exists(): continue
-        method_given = dict(method=method) if method else {}
-        figure = plot_explanation(explain(clf, row.file, **method_given)).figure
-        figure.savefig(file, dpi=100)
+        figure = plot_explanation(explain(clf, row.file, method, trust)).figure
+        with atomic_write(file) as part: figure.savefig(part, dpi=100, format='png')
         plt.close(figure)
 
-def _print_answers(answers, out, others):
+def _print_answers(clf, answers, out, others):
     counts = answers.call.value_counts()
     print(', '.join(f'{counts.get(c, 0)} {c}' for c in ('positive', 'negative', 'rejected')) + f': {out}')
+    people = clf.about.get('data', {}).get('card', {}).get('people')
+    if people: print(f'Trained on: {people}')
     if len(answers) <= 5: print(answers[['file', 'probability', 'call', 'class', 'why']].to_string(index=False))
     if others: print(others)
     warned = int(((answers.call != 'rejected') & (answers.why != '')).sum())
     if warned: print(f'{warned} of these answers come with a warning; see the column why.')
+
+def _print_reports(reasons, folder):
+    "How many reports there are, and why not more"
+    print(f'{reasons.count("")} Structured Reports: {folder}')
+    for reason in sorted(set(reasons) - {''}): print(f'{reasons.count(reason)} without a report: {reason}')
 
 def cxr_predict(
     run:str, # Folder of a run or series, or a classifier's file
@@ -253,6 +312,7 @@ def cxr_predict(
     *,
     out:str=None, # New CSV file: file, probability, call, class, why; default: answers.csv, or answers-2.csv and so on
     maps:str=None, # Folder for pictures of where the classifier found evidence, a PNG for each X-ray with a call
+    sr:str=None, # New folder for DICOM Structured Reports on the DICOM X-rays; needs: pip install 'cxr_nb[sr]'
     method:str=None, # How the maps are made; default: what suits the network
     trust_header:Literal['yes', 'no']='yes', # Heed what a DICOM header says of view and body part?
     device:str=None, # cpu, cuda, cuda:1 or mps; default: the best there is
@@ -260,28 +320,35 @@ def cxr_predict(
     cluster:str=None, # Address of a cluster that shares them out: dask://HOST:PORT, ray://HOST:PORT or ray://auto
 ):
     "Answer for X-rays; the exit status is 1 where some could not be read"
-    _check_there(run, 'the folder of a finished run')
+    _check_run(run, 'classifier.safetensors')
     _check_there(xrays, 'an X-ray, or a folder of X-rays')
     out = _free_name(out)
+    _check_new(sr, '--sr')
+    if maps and Path(maps).is_file(): raise FileExistsError(f'{maps} is a file; name a folder as --maps.')
+    print(f'Answering for {xrays} ...', flush=True)
     from cxr_nb import scale
+    if sr:
+        from cxr_nb.sr import check_highdicom, write_reports
+        check_highdicom()
     from cxr_nb.classifier import load_classifier
     from cxr_nb.sources import describe_others, find_xrays
     from cxr_nb.train import use_device
     use_device(device)
     found, others = find_xrays(xrays) if Path(xrays).is_dir() else ([Path(xrays)], [])
     trust = trust_header == 'yes'
+    if maps: _begin_maps(Path(maps), run, found, method)
     with scale.workers(workers, cluster): answers = scale.predict_folder(run, found, out, trust_header=trust)
-    if maps:
-        Path(maps).mkdir(parents=True, exist_ok=True)
-        _write_maps(load_classifier(run), answers, Path(maps), method, trust)
-    _print_answers(answers, out, describe_others(others))
+    clf = load_classifier(run)
+    _print_answers(clf, answers, out, describe_others(others))
+    if sr: _print_reports(write_reports(clf, answers, sr), sr)
+    if maps: _write_maps(clf, answers, Path(maps), method, trust)
     unread = int(answers.ood_score.isna().sum())
     if unread: raise ValueError(f'{unread} of {len(answers)} files could not be read; the column why gives the reasons.')
 
 # %% ../nbs/98_commands.ipynb #f1090cbf
 def _exportable(run, file):
     "A run's classifier, and its predictions where the run keeps them"
-    _check_there(run, 'the folder of a finished run')
+    _check_run(run, 'classifier.safetensors')
     _check_parent(file)
     print('Exporting ...', flush=True)
     from cxr_nb.classifier import load_classifier
@@ -308,6 +375,7 @@ def cxr_page(
     runtime:str=None, # Archive of onnxruntime-web, carried over from a computer with a network; default: npm fetches it once
 ):
     "Write a classifier as one web page that opens from disk and sends nothing; needs: pip install 'cxr_nb[page]'"
+    _check_there(runtime, 'the archive of onnxruntime-web')
     clf, preds = _exportable(run, file)
     from cxr_nb.page import write_page
     _print_size(write_page(clf, file, preds, runtime))
@@ -318,7 +386,8 @@ def cxr_compare(
     other:str, # Folder of another, tested on the same X-rays
 ):
     "Compare two runs on their test, each calibrated and at its own operating point, by patient"
-    for folder in (run, other): _check_there(folder, 'the folder of a finished run')
+    for folder in (run, other): _check_run(folder, 'predictions.csv', 'classifier.safetensors')
+    print('Comparing ...', flush=True)
     from cxr_nb.classifier import load_classifier
     from cxr_nb.confidence import compare_models, read_predictions
     from cxr_nb.threshold import apply_temperature
@@ -341,6 +410,7 @@ def cxr_audit(
     "What would a folder of chest X-rays let a network cheat with? Writes JSON and a page, and prints the flags"
     _check_there(path, 'the folder that holds your X-rays')
     _check_new(out)
+    print('Auditing ...', flush=True)
     from cxr_nb.auditing import audit
     from cxr_nb.files import new_folder
     table = _read(path, labels=labels, positive=positive, negative=negative)
@@ -365,6 +435,7 @@ def cxr_bench(
     "Time the walkthrough, vision_learner, a timm loop and cxr_nb side by side; about a quarter of an hour"
     _check_there(path, 'the folder that holds your X-rays')
     _check_new(out)
+    print('Measuring ...', flush=True)
     from cxr_nb.bench import bench, good_table, ratio_table, speed_table, time_to_good
     if target:
         record = time_to_good(path, target, range(42, 42 + seeds), device=device, out=out)

@@ -246,6 +246,10 @@ def _read_labels(folder, book, columns, positive, negative, notes):
     return table.assign(split=split), negative
 
 # %% ../nbs/03_dataset.ipynb #4c5c7e40
+def _as_text(name):
+    "The same file, by a name that no spreadsheet takes for a formula"
+    return f'./{name}' if name[0] in '=+-@' else name
+
 def read_dataset(
     source=None,   # Folder of X-rays, or a table of labels beside them; default: `CXR_DATA`, else the phantoms
     labels=None,   # Table of labels; default: `labels.csv` in the folder, else its class folders
@@ -270,7 +274,7 @@ def read_dataset(
     else: table = _read_folders(folder, notes)
     names = [p.name for p in table.path]
     table = table.assign(name=names).sort_values(['split', 'label', 'name', 'path'], ignore_index=True)
-    table['file'] = [printable(p.relative_to(folder).as_posix()) for p in table.path]
+    table['file'] = [_as_text(printable(p.relative_to(folder).as_posix())) for p in table.path]
     if 'patient' not in table: table['patient'] = patients_of(list(table.path), folder)
     if 'group' not in table: table['group'] = list(map(subgroup_of, table.file, table.label))
     vocab = sorted(set(table.label))

@@ -29,6 +29,9 @@ def file_stamp(
     return str(Path(file).absolute()), s.st_size, s.st_mtime_ns, s.st_ctime_ns
 
 # %% ../nbs/91_files.ipynb #fcdaa977
+_UMASK = os.umask(0)
+os.umask(_UMASK) # it cannot be asked for without being set
+
 @contextmanager
 def atomic_write(
     file, # File to write or replace
@@ -38,6 +41,7 @@ def atomic_write(
     try:
         yield part
         with part.open('rb+') as f: os.fsync(f.fileno()) # on the disk before it takes the old one's place
+        part.chmod(0o666 & ~_UMASK) # as for any other file; safetensors leaves it to its owner alone
         part.replace(file)
     except (OSError, SafetensorError) as e:
         why = getattr(e, 'strerror', None) or str(e).rpartition('I/O error: ')[2]
@@ -67,6 +71,16 @@ def new_folder(
     except BaseException:
         with suppress(OSError): folder.rmdir()
         raise
+
+# %% ../nbs/91_files.ipynb #cad030dd
+def numbered_name(
+    number, # Its place, from 1
+    file,   # Path of an X-ray
+    suffix, # Of the new file, such as '.png'
+) -> str:   # Such as '00001-IM-0001.png'
+    "A name for what is made of an X-ray"
+    stem = os.fsencode(Path(file).stem)[:200].decode('utf-8', 'ignore')
+    return f'{number:05d}-{stem}{suffix}'
 
 # %% ../nbs/91_files.ipynb #a96a51e2
 def check_share(

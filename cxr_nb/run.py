@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 import cxr_nb
-from fastai.vision.all import CSVLogger, default_device, num_distrib, set_seed
+from fastai.vision.all import Callback, default_device, noop, num_distrib, set_seed
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from .files import cache_folder, check_share, new_folder
@@ -127,6 +127,15 @@ def _prepare(source, recipe):
     data_card(table.attrs['folder'])
     return table
 
+def _check_model(recipe):
+    "Raises what is wrong with an architecture, its weights or the size of its input, before X-rays are read"
+    model = build_model(recipe.arch, 2, recipe.pretrained, weights=recipe.weights, head=recipe.head).eval()
+    try:
+        with torch.inference_mode(): model(torch.zeros(1, 3, recipe.size, recipe.size))
+    except (AssertionError, RuntimeError) as e:
+        own = model[0].model.default_cfg['input_size'][-1]
+        raise ValueError(f'{recipe.arch} takes no X-rays of {recipe.size} px ({e}); try --size {own}.') from e
+
 def _begin(table, recipe, seeds, sensitivity):
     "What has to be the same when a run is resumed, and the versions and machine it began with"
     held = _short(table.file[table.split == 'valid'])
@@ -151,6 +160,10 @@ def _read_squares(table, size, out, skip):
     return table, squares[~unread]
 
 # %% ../nbs/09_run.ipynb #06d3249e
+def _log(out, text):
+    "A line with its time in the log of a run"
+    with (out/'log.txt').open('a', encoding='utf-8') as f: f.write(f'{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n')
+
 def _check_begun(out, began, now):
     "Raises `ValueError` where a run in a folder cannot be resumed with these settings; warns of another machine"
     if began['fingerprint'] != now['fingerprint']:
@@ -161,8 +174,11 @@ def _check_begun(out, began, now):
     _check_held(out, began, now['held'])
     pairs = [(k, began[part].get(k), v) for part in ('versions', 'machine') for k, v in now[part].items()]
     changed = ', '.join(f'{k} {old} before and {new} now' for k, old, new in pairs if old not in (None, new))
-    if changed: warnings.warn(f'Resuming in a different environment ({changed}): '
-                              'the weights may differ from those of a run that was never stopped.')
+    if not changed: return
+    warning = (f'Resuming in a different environment ({changed}): '
+               'the weights may differ from those of a run that was never stopped.')
+    _log(out, warning)
+    warnings.warn(warning)
 
 def _check_held(folder, record, held):
     if record.get('held') == held: return
@@ -190,7 +206,7 @@ def _alone(folder):
         finally:
             with suppress(OSError): file.unlink() # Windows does it on release
 
-_NOTHING_LOST = {'run.json', 'run.lock', 'table.csv', 'unreadable.csv'}
+_NOTHING_LOST = {'run.json', 'run.lock', 'table.csv', 'unreadable.csv', 'log.txt'}
 
 @contextmanager
 def _run_folder(out, name, table, begun):
@@ -199,14 +215,19 @@ def _run_folder(out, name, table, begun):
     with nullcontext(Path(out)) if there else new_folder(out, 'runs', name) as out, _alone(out):
         _check_folder(out, begun)
         _write_table(table, out/'table.csv')
+        _log(out, f"{'Resumed' if (out/'run.json').is_file() else 'Started'}: {name}, {begun['recipe']['arch']}, "
+                  f"{len(table)} X-rays, cxr_nb {begun['versions']['cxr_nb']}, {begun['machine']['device']}")
         write_json(out/'run.json', begun)
-        try: yield out
+        try:
+            yield out
+            _log(out, 'Finished')
         except BaseException as e:
+            with suppress(OSError): _log(out, f'Stopped: {str(e) or type(e).__name__}')
             trained = {f.name for f in out.glob('*')} - _NOTHING_LOST
             if trained: e.add_note(f'Resume with: cxr_train --resume {out}')
             else:
                 kept = (out/'unreadable.csv').is_file()
-                for made in ('run.json', 'table.csv'): (out/made).unlink(missing_ok=True)
+                for made in ('run.json', 'table.csv', 'log.txt'): (out/made).unlink(missing_ok=True)
                 if kept: e.add_note('Then name a new --out.')
             raise
 
@@ -222,19 +243,48 @@ def _plot_loss(recorder, file):
     ax.figure.savefig(file, dpi=100)
     plt.close(ax.figure)
 
+class _EpochLog(Callback):
+    "A row of history.csv for each epoch, those of the head alone too, and a line in the log (and on the screen, without a bar)"
+    order = 60 # the recorder comes before
+    def __init__(self, out):
+        self.out = out
+        self.rows = []
+
+    def _write(self):
+        names = self.recorder.metric_names
+        columns = [*names[:-1], 'part', names[-1]] # the time comes last
+        pd.DataFrame(self.rows, columns=columns).to_csv(self.out/'history.csv', index=False)
+
+    def before_fit(self):
+        "The heading, and no other line on the screen than ours"
+        if not hasattr(self, 'progress'): self.learn.logger = noop
+        self._write()
+
+    def after_epoch(self):
+        "One row more"
+        row = dict(zip(self.recorder.metric_names, self.recorder.log))
+        self.rows.append(row | dict(part='head' if self.opt.frozen_idx else 'all'))
+        self._write()
+        if self.checkpoint.shows_again: return
+        figures = ', '.join(f'{k} {v:.4f}' for k, v in row.items() if isinstance(v, float))
+        line = f"Epoch {self.epoch + 1} of {self.n_epoch} ({self.rows[-1]['part']}): {figures}, {row['time']}"
+        _log(self.out, line)
+        if not hasattr(self, 'progress'): print(line, flush=True)
+
 def _epoch_seconds(history):
-    "Seconds of each epoch, from fastai's column of minutes:seconds"
+    "Seconds of each epoch of all layers, from fastai's column of minutes:seconds"
     def seconds(clock): return sum(int(part)*60**i for i, part in enumerate(reversed(clock.split(':'))))
-    return pd.read_csv(history)['time'].map(seconds).tolist()
+    table = pd.read_csv(history)
+    return table['time'][table.part == 'all'].map(seconds).tolist()
 
 def _fit(learn, recipe, out, begun, fit):
     "Train, or resume; the learner ends with its best weights"
     keep_memory()
     about = dict(recipe=json.dumps(asdict(recipe)))
     checkpoint = Checkpoint(out/'state.safetensors', data=begun['fingerprint'], held=begun['held'], **about)
-    cbs = [SaveBest(out/'best.safetensors', **about), CSVLogger('history.csv')]
+    cbs = [SaveBest(out/'best.safetensors', **about)]
     try:
-        with learn.added_cbs(checkpoint): fit(learn, recipe, cbs)
+        with learn.added_cbs([checkpoint, _EpochLog(out)]): fit(learn, recipe, cbs)
     except OSError as e: raise OSError(str(e).rpartition('\n\t')[2]) from e # without fastai's word on which callback it was
     if not recipe.epochs: return dict(seconds_per_epoch=[]), checkpoint.spent
     _plot_loss(learn.recorder, out/'loss.png')
@@ -283,6 +333,7 @@ def train_run(
     start = time.time()
     check_share('sensitivity', sensitivity)
     table = _prepare(source, recipe)
+    _check_model(recipe)
     begun = _begin(table, recipe, None, sensitivity)
     with _run_folder(out, recipe.name, table, begun) as out:
         table, squares = _read_squares(table, recipe.size, out, skip_unreadable)
@@ -326,6 +377,7 @@ def train_seeds(
     start = time.time()
     check_share('sensitivity', sensitivity)
     table = _prepare(source, recipe)
+    _check_model(recipe)
     begun = _begin(table, recipe, n, sensitivity)
     recipes = [replace(recipe, seed=recipe.seed + i) for i in range(n)]
     def members(out): return [Path(out).absolute()/f'seed-{r.seed}' for r in recipes]

@@ -48,8 +48,9 @@ def _thresholds(preds, W, asked, confidence):
     "The threshold that each row of weights chooses; NaN where none gives what is asked"
     scores = np.unique(preds.probs)[::-1]
     pos, neg = [v[:, ::-1] for v in weight_by_score(W, preds.probs, preds.truth)]
-    rates = dict(sensitivity=pos.cumsum(1)/pos.sum(1, keepdims=True),
-                 specificity=1 - neg.cumsum(1)/neg.sum(1, keepdims=True))
+    with np.errstate(invalid='ignore'): # a resample without one of the classes has no rate, and so no threshold
+        rates = dict(sensitivity=pos.cumsum(1)/pos.sum(1, keepdims=True),
+                     specificity=1 - neg.cumsum(1)/neg.sum(1, keepdims=True))
     feasible = (rates['sensitivity'] > 0) & (rates['specificity'] > 1e-9)
     for name, share in asked.items():
         if confidence is None:

@@ -74,10 +74,10 @@ def start_head(
     weight = np.concatenate([-best.coef_, best.coef_])/2 if two else best.coef_
     bias = np.concatenate([-best.intercept_, best.intercept_])/2 if two else best.intercept_
     with torch.no_grad():
-        norm.running_mean.copy_(torch.tensor(mean))
-        norm.running_var.copy_(torch.tensor(spread**2) - norm.eps)
-        linear.weight.copy_(torch.tensor(weight))
-        linear.bias.copy_(torch.tensor(bias))
+        norm.running_mean.copy_(torch.Tensor(mean)) # float32, as Apple's GPUs have no other
+        norm.running_var.copy_(torch.Tensor(spread**2 - norm.eps))
+        linear.weight.copy_(torch.Tensor(weight))
+        linear.bias.copy_(torch.Tensor(bias))
     return float(min(losses))
 
 # %% ../nbs/05_train.ipynb #84924065
@@ -143,3 +143,7 @@ def use_device(
         raise ValueError(f"There is no device '{name}' here; leave --device out, or take cpu.") from e
     default_device(name != 'cpu')
     if name.startswith('cuda:'): torch.cuda.set_device(name)
+
+def use_lines():
+    "Let fastai draw no bars: where there is no terminal, they would fill a file"
+    if ProgressCallback in defaults.callbacks: defaults.callbacks.remove(ProgressCallback)
