@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../nbs/99_all.ipynb #a0a111ab
 from . import (phantom, film, checkpoint, dataset, loaders, model, train, evaluate, learner, confidence,
-                    threshold, classifier, recipe, report, run, auditing, shift, maps, page, scale)
+                    threshold, classifier, recipe, report, run, auditing, shift, maps, page, sr, scale)
 from .phantom import *
 from .film import *
 from .checkpoint import *
@@ -27,8 +27,9 @@ from .auditing import *
 from .shift import *
 from .maps import *
 from .page import *
+from .sr import *
 from .scale import *
 
 _rooms = [phantom, film, checkpoint, dataset, loaders, model, train, evaluate, learner, confidence,
-          threshold, classifier, recipe, report, run, auditing, shift, maps, page, scale]
+          threshold, classifier, recipe, report, run, auditing, shift, maps, page, sr, scale]
 __all__ = sorted({name for room in _rooms for name in room.__all__})

@@ -277,4 +277,5 @@ if __name__ == '__main__':
     p.add_argument('run', nargs='?', type=Path)
     p.add_argument('folder', nargs='?')
     a = p.parse_args()
+    if a.run and not a.folder: p.error('name the data set of the series, too')
     main(a.part, a.run, a.folder)

@@ -1,9 +1,10 @@
-"""What happens when a run is stopped or hindered? Tries it on small runs on phantoms, one thread on the CPU, and writes nbs/faults.json.
+"""What happens when a run is stopped or hindered? Tries it on small runs on phantoms, one thread on the CPU, and writes nbs/records/faults.json.
+Lesson 09 shows it (notebook 09_run).
 
 python nbs/records/faults.py                 everything below but cost
 python nbs/records/faults.py train           SIGKILL at ten random moments of a training; gone on with, its classifier against that of a run never stopped
 python nbs/records/faults.py series          the same for a series, killed five times
-python nbs/records/faults.py predict         SIGKILL at ten random moments of cxr_predict: the file of answers is absent, the older one, or whole
+python nbs/records/faults.py predict         SIGKILL at ten random moments of cxr_predict: the file of answers is absent or whole
 python nbs/records/faults.py hindered        a full disk and a disk that cannot be written (both small real file systems, which root may mount), Ctrl-C twice,
                                      two processes on one output, files that are removed, cut short or of something else
 python nbs/records/faults.py others          kills while copies are made and while a model is exported; a full disk for copies, answers and exports; a clock that is
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-results = Path(__file__).parents[2]/'nbs'/'faults.json'
+results = Path(__file__).with_name('faults.json')
 ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'agg', 'PYTHONWARNINGS': 'ignore::FutureWarning', 'COLUMNS': '120'}
 QUICK = ['--size', '64', '--epochs', '2', '--sensitivity', '.9']
 
@@ -89,10 +90,12 @@ def place(folder):
     with safe_open(folder/'state.safetensors', 'pt') as f: w = json.loads(f.metadata()['state'])
     return f"fit {w['fit']}, epoch {w['epoch']}, batch {w['batch']}"
 
-def data(tmp, n=40):
-    from cxr_nb.data import sample_patients
-    from cxr_nb.phantom import phantom_data
-    return sample_patients(phantom_data(), tmp/f'films{n}', n)
+def data(tmp, n=240):
+    "Phantoms in a folder of their own, which may be harmed"
+    from cxr_nb.dataset import phantom_data
+    folder = tmp/f'films{n}'
+    if not folder.exists(): shutil.copytree(phantom_data(n_train=n, n_test=60, size=64), folder)
+    return folder
 
 def go_on(folder, *words):
     "Go on with what a kill left: by the folder alone where it says what was begun"
@@ -132,16 +135,15 @@ def series(tmp):
 def predict(tmp):
     films, r, rows = data(tmp), random.Random(2), []
     run, answers = tmp/'run', tmp/'answers.csv'
-    finished('cxr_train', films, '--size', '64', '--epochs', '1', '--freeze_epochs', '0', '--sensitivity', '.9', '--out', run)
+    finished('cxr_train', films, '--size', '64', '--epochs', '1', '--sensitivity', '.9', '--out', run)
     words = ['cxr_predict', run, films, '--out']
-    seconds, older = finished(*words, tmp/'whole.csv'), b'file,probability,call,why\n'
+    seconds = finished(*words, tmp/'whole.csv')
     for i in range(10):
         answers.unlink(missing_ok=True)
-        if i % 2: answers.write_bytes(older)
         at = r.uniform(.3, 1.)*seconds
         alive, there = killed(at, *words, answers), answers.read_bytes() if answers.exists() else None
-        left = 'none' if there is None else 'the older one' if there == older else 'whole' if there == (tmp/'whole.csv').read_bytes() else 'TORN'
-        rows.append(dict(after_s=round(at, 1), alive=alive, older=bool(i % 2), left=left))
+        left = 'none' if there is None else 'whole' if there == (tmp/'whole.csv').read_bytes() else 'TORN'
+        rows.append(dict(after_s=round(at, 1), alive=alive, left=left))
         print(rows[-1], flush=True)
     return dict(of_s=round(seconds, 1), kills=rows, whole=all(k['left'] != 'TORN' for k in rows))
 
@@ -176,8 +178,8 @@ def hindered(tmp):
             out = d/'run'
             status, last, lines = said(command(*words, out), d)
             if status: sys.exit(lines)
-            warned = [l for l in lines.splitlines() if 'was not written' in l]
-            row('disk full while a state is written', warned[0].partition('Warning: ')[2].replace(str(d), 'FOLDER'), 'a finished run', nothing(out))
+            warned = [l for l in lines.splitlines() if 'Checkpoint not saved' in l]
+            row('disk full while a state is written', warned[0].partition(': ')[2].replace(str(d), 'FOLDER'), 'a finished run', nothing(out))
         with disk(tmp/'smaller', 40) as d: # room for the first state alone
             out = d/'run'
             status, last, _ = said(command(*words, out), d)
@@ -230,14 +232,14 @@ def hindered(tmp):
 
     out = tmp/'other'; p = command(*words, out); until(p, *started(out)); p.kill(); p.communicate()
     for fault, given in (('going on with another recipe', [*words, out, '--lr', '.01']),
-                         ('going on with other films', ['cxr_train', data(tmp, 39), *QUICK, '--out', out])):
+                         ('going on with other films', ['cxr_train', data(tmp, 230), *QUICK, '--out', out])):
         status, last, _ = said(command(*given), tmp)
         row(fault, last, names(out), 'nothing: refused before training')
     begun = json.loads((out/'run.json').read_text())
     begun['versions']['torch'] = '2.0.0'
     (out/'run.json').write_text(json.dumps(begun))
     status, last, lines = said(command('cxr_train', '--resume', out), tmp)
-    row('going on with another version', [l for l in lines.splitlines() if 'goes on elsewhere' in l][0].partition('Warning: ')[2].replace(str(tmp), 'FOLDER'),
+    row('going on with another version', [l for l in lines.splitlines() if 'a different environment' in l][0].partition(': ')[2].replace(str(tmp), 'FOLDER'),
         'a finished run', nothing(out))
     return rows
 
@@ -315,7 +317,7 @@ def others(tmp):
         time.sleep(.02)
     if victims: victims[-1].kill()
     status, last, lines = said(p, tmp)
-    warned = [l.partition('Warning: ')[2] for l in lines.splitlines() if 'A worker died' in l and 'Warning: ' in l]
+    warned = [l.partition(': ')[2] for l in lines.splitlines() if 'A worker died' in l]
     row('a worker is killed, as when memory runs out', warned[0] if warned else last, 'whole answers' if answers.exists() else 'none',
         'nothing: the same calls' if answers.exists() and decisions(answers) == decisions(tmp/'answers.csv') else 'THE ANSWERS DIFFER')
 
@@ -335,7 +337,7 @@ def decisions(file):
 
 def cost(tmp):
     words = ['cxr_train', '--out', str(tmp/'run')]
-    from cxr_nb.phantom import phantom_data
+    from cxr_nb.dataset import phantom_data
     phantom_data()
     done = subprocess.run([sys.executable, '-c', f'import sys; from cxr_nb.commands import main; sys.argv = {words!r}; main()'],
                           env={**ENV, 'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', '2')}, capture_output=True, text=True)
@@ -346,7 +348,9 @@ def cost(tmp):
 def record(part, value):
     from cxr_nb.run import environment
     old = json.loads(results.read_text()) if results.exists() else {}
-    results.write_text(json.dumps({**old, part: value, **environment()}, indent=1) + '\n', encoding='utf-8')
+    now = environment()
+    measured = {**old.get('measured_with', {}), part: now['versions']['cxr_nb']} # each part may be of another day
+    results.write_text(json.dumps({**old, part: value, 'measured_with': measured, **now}, indent=1) + '\n', encoding='utf-8')
 
 if __name__ == '__main__':
     if sys.argv[1:2] == ['as']: run_as(*sys.argv[2:])
