@@ -24,7 +24,7 @@ class Recipe:
     bs:int=16                # X-rays per batch
     epochs:int=3             # Passes over the training X-rays; 0 keeps the logistic regression
     lr:float=1e-4            # Highest learning rate of the one cycle, for the head
-    body_lr:float=5.         # The same for the body, as a multiple of the head's
+    body_lr:float=3.         # The same for the body, as a multiple of the head's
     freeze_epochs:int=0      # Epochs before the others that train the head alone
     wd:float=.01             # Weight decay
     smoothing:float=.1       # Strength of label smoothing, 0 to below 1
