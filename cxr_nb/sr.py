@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['structured_report', 'write_reports']
 
-# %% ../nbs/20_sr.ipynb #3004faf6
+# %% ../nbs/20_sr.ipynb #c0038e6d
 import warnings
 from collections import defaultdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from tqdm import tqdm
 from .dataset import class_name
 from .files import numbered_name
 from .film import is_dicom, read_tags
 from .sources import printable
 
-# %% ../nbs/20_sr.ipynb #5ba3f6e7
+# %% ../nbs/20_sr.ipynb #231dc8d6
 _UIDS = 'SOPClassUID', 'SOPInstanceUID', 'SeriesInstanceUID', 'StudyInstanceUID' # what a report refers to
 _PATIENT = ('PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex', 'AccessionNumber', 'StudyID', 'StudyDate', 'StudyTime')
 _IF_THERE = 'IssuerOfPatientID', 'ReferringPhysicianName', 'StudyDescription'
@@ -30,13 +31,13 @@ def _evidence(file):
     for tag in _PATIENT: setattr(evidence, tag, '')
     return evidence, [header[tag] for tag in (*_PATIENT, *_IF_THERE) if tag in header]
 
-# %% ../nbs/20_sr.ipynb #834c0280
+# %% ../nbs/20_sr.ipynb #0060a07c
 def check_highdicom():
     "Raises `ImportError` with the way out where highdicom is not installed"
     if find_spec('highdicom') is None:
         raise ImportError("highdicom is not installed, which writes the reports; pip install 'cxr_nb[sr]'")
 
-# %% ../nbs/20_sr.ipynb #4e37b204
+# %% ../nbs/20_sr.ipynb #ed3d4a5f
 _CALLS = dict(positive=('10828004', 'SCT', 'Positive'), negative=('260385009', 'SCT', 'Negative'),
               rejected=('REJECTED', '99CXRNB', 'Rejected, not assessed'))
 _NO_DEVICE = 'Not a medical device: for teaching and research, not for decisions about a patient.'
@@ -101,7 +102,7 @@ def structured_report(
     for element in patient: report.add(element)
     return report
 
-# %% ../nbs/20_sr.ipynb #d7ed45ad
+# %% ../nbs/20_sr.ipynb #2edbe36f
 _XRAYS = {'1.2.840.10008.5.1.4.1.1.1': 'CR', '1.2.840.10008.5.1.4.1.1.1.1': 'DX, to be shown',
           '1.2.840.10008.5.1.4.1.1.1.1.1': 'DX, to be processed', '1.2.840.10008.5.1.4.1.1.7': 'secondary capture'}
 
@@ -123,7 +124,8 @@ def write_reports(
     Path(folder).mkdir(parents=True, exist_ok=True)
     series = defaultdict(generate_uid) # by study
     reasons = []
-    for i, answer in enumerate(answers.itertuples(), 1):
+    rows = tqdm(answers.itertuples(), total=len(answers), desc='reports', unit='report', leave=False)
+    for i, answer in enumerate(rows, 1):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore') # they would quote the header
             try:
