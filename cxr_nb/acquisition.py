@@ -257,12 +257,16 @@ def _candidates(marks, rows):
 
 def _near(a, b): return abs(a.top - b.top) < _HIGH and abs(a.left - b.left) < _WIDE
 
+def _share(a, b):
+    "Are they mostly on the same X-rays? A frame has more than one corner"
+    return len(np.intersect1d(a.members, b.members)) > .5*min(len(a.members), len(b.members))
+
 def _joined(found):
-    "Candidates whose windows overlap and which lack the same class are one stamp"
+    "Candidates that lack the same class and whose windows overlap, or whose X-rays mostly do, are one stamp"
     groups = []
     for candidate in found.itertuples():
         for group in groups:
-            if group[0].missing == candidate.missing and any(_near(candidate, other) for other in group):
+            if group[0].missing == candidate.missing and any(_near(candidate, o) or _share(candidate, o) for o in group):
                 group.append(candidate)
                 break
         else: groups.append([candidate])

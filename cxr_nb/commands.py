@@ -235,11 +235,11 @@ def _print_external(run, table, by):
     "Report on another place"
     from cxr_nb.shift import report_external
     found = report_external(run, table, by)
-    labels = found['labels'] or 'not stated how they were made (write data_card.json with `reference_standard`)'
+    labels = found['labels'] or 'how they were made is not stated (`reference_standard` in a data_card.json of its folder)'
     print(f"\n{found['name']}: {found['xrays']} X-rays of {found['patients']} patients, {found['positives']} with "
           f"{found['positive']}. Threshold {found['threshold']:.3f}, as before.\nTheir labels: {labels}")
-    for why, n in found['rejected'].items(): print(f'Rejected: {n}, which {why}')
-    _print_table({k: v for k, v in found['metrics'].items()})
+    for why, n in found['rejected'].items(): print(f'Rejected: {n} ({why})')
+    _print_table(found['metrics'])
     print(f"\nMean probability {found['mean_probability']:.3f}, share of {found['positive']} {found['share']:.3f}")
     rates = 'sensitivity', 'specificity', 'AUROC'
     if found['strata']: _print_table({k: v for k, v in found['strata'].items() if k.endswith(rates)})

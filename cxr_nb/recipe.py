@@ -9,7 +9,7 @@ __all__ = ['RECIPES', 'Recipe']
 from dataclasses import dataclass, fields
 from typing import Literal
 
-_RANGES = dict(size=(32, 2048), bs=(2, 4096), epochs=(0, 1000), lr=(1e-8, 10), body_lr=(0, 10), freeze_epochs=(0, 1000),
+_RANGES = dict(size=(32, 2048), bs=(2, 4096), epochs=(0, 1000), lr=(1e-8, 10), body_lr=(0, 100), freeze_epochs=(0, 1000),
                wd=(0, 10), smoothing=(0, .99), mixup=(0, 10), stretch=(1, 4), sharpness=(0, 100), valid_pct=(.01, .5))
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Recipe:
     size:int=128             # Height and width of the input, pixels
     bs:int=16                # X-rays per batch
     epochs:int=3             # Passes over the training X-rays; 0 keeps the logistic regression
-    lr:float=5e-4            # Highest learning rate of the one cycle
-    body_lr:float=.3         # Learning rate of the body, as a share of the head's
+    lr:float=1e-4            # Highest learning rate of the one cycle, for the head
+    body_lr:float=3.         # The same for the body, as a multiple of the head's
     freeze_epochs:int=0      # Epochs before the others that train the head alone
     wd:float=.01             # Weight decay
     smoothing:float=.1       # Strength of label smoothing, 0 to below 1
@@ -53,6 +53,6 @@ class Recipe:
 RECIPES = dict(
     faster=Recipe('faster', epochs=0),
     default=Recipe(),
-    stronger=Recipe('stronger', head='fastai', epochs=8, lr=3e-3, freeze_epochs=1, wd=.1),
+    stronger=Recipe('stronger', head='fastai', epochs=8, lr=3e-3, body_lr=.3, freeze_epochs=1, wd=.1),
     walkthrough=Recipe('walkthrough', arch='efficientnet_b3', head='fastai', size=224, bs=64, epochs=10, lr=6e-3, body_lr=1.,
                        wd=.1, mixup=.4, crops=True, stretch=1., sharpness=0., flip_tta=False, valid_name='val'))

@@ -179,7 +179,7 @@ def _external(found, internal):
 | --- | --- | --- | --- | --- | --- |
 {_subgroup_rows(strata)}
 """ if strata else ''
-    reasons = '; '.join(f'{n}, which {why}' for why, n in found['rejected'].items()) or 'none'
+    reasons = '; '.join(f'{n} ({why})' for why, n in found['rejected'].items()) or 'none'
     within = ', '.join(f"within one {column} {shown(pairs['within'])}"
                        for column, pairs in found['pairs'].items() if 'within' in pairs)
     alone = found['without input check']
@@ -223,7 +223,7 @@ def model_card(
 - **Intended use:** learning how such a classifier is trained and judged, on X-rays like those of `{data['name']}`.
 - **Classes:** {', '.join(record['vocab'])}; positive: {positive}.
 - **Out of scope:** X-rays of other people, hospitals and machines than described here, other views, other findings.
-  How it performs there is unknown, and likely worse.
+  How it performs there is unknown where *External test* does not say it, and likely worse.
 - **Finished:** {record['finished']}; cxr_nb {versions['cxr_nb']}, timm {versions['timm']}, torch {versions['torch']}.
 
 ## Data

@@ -74,7 +74,8 @@ def _read_source(source, clf, by):
     "The table of another place, and the columns to split it by; raises `ValueError` for what gives no report"
     table = source if isinstance(source, pd.DataFrame) else read_dataset(source)
     name = table.attrs.setdefault('name', 'elsewhere')
-    wanted = [c for c in _BY if c in table and table[c].nunique() > 1] if by is None else list(by)
+    if by is None: wanted = [c for c in _BY if c in table and table[c].nunique() > 1]
+    else: wanted = [by] if isinstance(by, str) else list(by)
     if lacks := [c for c in wanted if c not in table]:
         raise ValueError(f'{name} has no column {lacks[0]}; its columns are {", ".join(table)}.')
     labels = set(table.label)

@@ -209,6 +209,18 @@ def shortcut_aurocs(cheat, honest, marked, bare):
               'honest, no letters': odds(honest, bare)}
     return rounded({k: roc_auc_score(ill, s) for k, s in scores.items()})
 
+def moved_rows(networks, marked, bare, erased):
+    "By how much a letter moves the log-odds of an X-ray with pneumonia, and by how much its lesion does"
+    rows = []
+    for name, clf in networks.items():
+        def odds(table):
+            return log_odds(clf.logits(squares_of(table, clf.size)), clf.vocab, clf.positive)/clf.temperature
+        neither = odds(erased)
+        alone = odds(bare)
+        moved = pd.DataFrame(dict(letter=odds(marked) - alone, lesion=alone - neither))
+        rows += [dict(network=name, by=k, **rounded(row)) for k, row in score_table(moved, bare.patient).iterrows()]
+    return rows
+
 def caught_rows(networks, table, letters):
     "How often the highest point of a map lies at the letter"
     rows = []
@@ -237,10 +249,13 @@ def measure_shortcut():
     honest = members(honest_series())[0]
     networks = {'trained with the letter': cheat, 'honest': honest}
     bare, marked = [read_dataset(phantom_data(markers=k, **DRAW)).query("split == 'test'") for k in (0, 1)]
-    ill = marked[marked.positive]
-    caught = caught_rows(networks, ill, letters_of(ill.path, bare.path[bare.positive]))
-    draw_shortcut(networks, ill.iloc[::len(ill)//4][:4])
-    return dict(shortcut=dict(films=len(ill), auroc=shortcut_aurocs(cheat, honest, marked, bare), caught=caught))
+    auroc = shortcut_aurocs(cheat, honest, marked, bare)
+    bare, marked = [table[table.positive] for table in (bare, marked)]
+    erased = ill_of(phantom_data(markers=0, lesions=False, **DRAW))
+    moved = moved_rows(networks, marked, bare, erased)
+    caught = caught_rows(networks, marked, letters_of(marked.path, bare.path))
+    draw_shortcut(networks, marked.iloc[::len(marked)//4][:4])
+    return dict(shortcut=dict(films=len(marked), auroc=auroc, moved=moved, caught=caught))
 
 def read_results(): return json.loads(results.read_text(encoding='utf-8')) if results.is_file() else {}
 
@@ -262,4 +277,5 @@ if __name__ == '__main__':
     p.add_argument('run', nargs='?', type=Path)
     p.add_argument('folder', nargs='?')
     a = p.parse_args()
+    if a.run and not a.folder: p.error('name the data set of the series, too')
     main(a.part, a.run, a.folder)

@@ -2,7 +2,8 @@
 
 python nbs/records/scale.py processes  three seeds alone and on two processes of torchrun; a training that is killed
                                        and resumed; accelerate, which starts one process of two
-python nbs/records/scale.py clusters   Dask and Ray, each of two local processes, also when one is killed meanwhile
+python nbs/records/scale.py dask       a Dask cluster of two local processes, also when one is killed meanwhile
+python nbs/records/scale.py ray        the same with Ray
 python nbs/records/scale.py slurm      the same in a Slurm queue of this machine: two jobs, also when one is cancelled
 python nbs/records/scale.py growth     X-rays a second with 1 and 2 workers, memory with 1,000 and 10,000 X-rays,
                                        and where the time goes; wants a quiet machine
@@ -85,20 +86,6 @@ def quick_run(tmp):
     run = train_run(table, Recipe('quick', size=64, epochs=0), tmp/'run', sensitivity=.9)
     return run, table.path[table.split == 'test'].tolist()
 
-@contextmanager
-def dask():
-    from dask.distributed import LocalCluster
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two:
-        yield two.scheduler_address.replace('tcp', 'dask')
-
-@contextmanager
-def ray():
-    import ray
-    os.environ['RAY_ADDRESS'] = ''
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try: yield 'ray://auto'
-    finally: ray.shutdown()
-
 def kill_child(word):
     "Kill the youngest process below this one whose command holds a word"
     found = [p for p in psutil.Process().children(recursive=True) if word in ' '.join(p.cmdline())]
@@ -122,29 +109,35 @@ def asked(kind, address, run, xrays, out, kill=None):
     print(row, flush=True)
     return row
 
-def clusters(tmp):
+def asked_twice(kind, address, tmp, kill):
+    "Left alone, and with a worker killed"
     run, xrays = quick_run(tmp)
-    rows = []
-    for kind, start, word in (('Dask', dask, 'spawn_main'), ('Ray', ray, 'ray::PoolActor')):
-        with start() as address:
-            rows.append(asked(kind, address, run, xrays, tmp/f'{kind}.csv'))
-            rows.append(asked(kind, address, run, xrays, tmp/f'{kind}-killed.csv', lambda: kill_child(word)))
-    return rows
+    alone = asked(kind, address, run, xrays, tmp/'answers.csv')
+    return [alone, asked(kind, address, run, xrays, tmp/'killed.csv', kill)]
+
+def dask(tmp):
+    from dask.distributed import LocalCluster
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two:
+        address = two.scheduler_address.replace('tcp', 'dask')
+        return asked_twice('Dask', address, tmp, lambda: kill_child('spawn_main'))
+
+def ray(tmp):
+    import ray
+    os.environ['RAY_ADDRESS'] = ''
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try: return asked_twice('Ray', 'ray://auto', tmp, lambda: kill_child('ray::PoolActor'))
+    finally: ray.shutdown()
 
 def slurm(tmp):
     from dask.distributed import Client
     from dask_jobqueue import SLURMCluster
-    run, xrays = quick_run(tmp)
     version = subprocess.run(['sinfo', '--version'], capture_output=True, text=True).stdout.strip()
-    queue = SLURMCluster(cores=1, processes=1, memory='3GB', walltime='00:10:00', interface='lo')
-    queue.scale(jobs=2)
-    Client(queue.scheduler_address).wait_for_workers(2, timeout=90)
-    job = subprocess.run(['squeue', '-h', '-o', '%i'], capture_output=True, text=True).stdout.split()[0]
-    def cancel(): subprocess.run(['scancel', job], check=True)
-    address = queue.scheduler_address.replace('tcp', 'dask')
-    rows = [asked(version, address, run, xrays, tmp/f'{bool(kill)}.csv', kill) for kill in (None, cancel)]
-    queue.close()
-    return rows
+    with SLURMCluster(cores=1, processes=1, memory='3GB', walltime='00:10:00', interface='lo') as queue:
+        queue.scale(jobs=2)
+        Client(queue.scheduler_address).wait_for_workers(2, timeout=90)
+        job = subprocess.run(['squeue', '-h', '-o', '%i'], capture_output=True, text=True).stdout.split()[0]
+        address = queue.scheduler_address.replace('tcp', 'dask')
+        return asked_twice(version, address, tmp, lambda: subprocess.run(['scancel', job], check=True))
 
 # Growth
 
@@ -207,13 +200,14 @@ def growth(tmp):
     parts = milliseconds(run, links[:1024], tmp)
     return dict(arch=recipe['arch'], size=recipe['size'], rows=rows, milliseconds_per_film=parts)
 
-PARTS = dict(processes=processes, clusters=clusters, slurm=slurm, growth=growth)
+PARTS = dict(processes=processes, dask=dask, ray=ray, slurm=slurm, growth=growth)
 
 def main(name):
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as tmp: value = PARTS[name](Path(tmp))
     old = json.loads(results.read_text(encoding='utf-8')) if results.is_file() else {}
-    results.write_text(json.dumps({**old, name: value, **environment()}, indent=1) + '\n', encoding='utf-8')
+    where = {**old.get('environments', {}), name: environment()}
+    results.write_text(json.dumps({**old, name: value, 'environments': where}, indent=1) + '\n', encoding='utf-8')
 
 if __name__ == '__main__':
     if len(sys.argv) != 2 or sys.argv[1] not in PARTS: sys.exit(__doc__)

@@ -20,15 +20,15 @@ OLD = dict(head='fastai', lr=3e-3, body_lr=.3, freeze_epochs=1, wd=.1) # as in 0
 SETTINGS = { # from the name of a setting to what it changes in the default recipe
     'head 5e-4, body 1.5e-4': dict(START, lr=5e-4, body_lr=.3),
     'head 2e-4, body 4e-4': dict(START, lr=2e-4, body_lr=2),
+    'head 1e-4, body 3e-4': dict(START, lr=1e-4, body_lr=3),
     'head 1e-4, body 5e-4': dict(START, lr=1e-4, body_lr=5),
     'head 1e-4, body 1e-3': dict(START, lr=1e-4, body_lr=10),
     'head 2e-4, body 2e-3': dict(START, lr=2e-4, body_lr=10),
     'as in 0.1, 3 epochs': dict(OLD, size=128, epochs=3),
     'as in 0.1, 8 epochs': dict(OLD, size=128, epochs=8),
-    'head 1e-4, body 1e-3, 8 epochs': dict(START, lr=1e-4, body_lr=10, epochs=8),
-    'head 1e-4, body 1e-3, 160 px, 6 epochs': dict(START, lr=1e-4, body_lr=10, epochs=6, size=160),
+    'head 1e-4, body 3e-4, 8 epochs': dict(START, lr=1e-4, body_lr=3, epochs=8),
+    'head 1e-4, body 3e-4, 160 px, 6 epochs': dict(START, lr=1e-4, body_lr=3, epochs=6, size=160),
 }
-
 
 def trial(folder, name, seed, threads, cpu):
     "Train one setting and judge it on its validation X-rays"
@@ -64,7 +64,6 @@ def trial(folder, name, seed, threads, cpu):
                 log_loss_uncalibrated=round(log_loss(preds.truth, preds.probs), 5),
                 AUROC=round(roc_auc_score(preds.truth, preds.probs), 5), seconds=round(trained - began),
                 X_rays=table.split.value_counts().to_dict(), changes=SETTINGS[name], **environment())
-
 
 def _rows(out): return json.loads(out.read_text(encoding='utf-8')) if out.is_file() else []
 
