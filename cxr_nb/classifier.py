@@ -35,8 +35,8 @@ from .threshold import apply_temperature, choose_threshold, fit_temperature
 # %% ../nbs/09_classifier.ipynb #754beaf4
 @dataclass
 class InputCheck:
-    "Does an image look like the training X-rays? Judged by the pooled features of the first network"
-    weights:np.ndarray # High where a feature is stronger in other images (features,)
+    "Does an image look like the training X-rays? Judged by a map in the middle of the first network"
+    weights:np.ndarray # High where a feature of that map, pooled, is stronger in other images (features,)
     bias:float         # Added to the weighted sum
     limit:float=0.     # An image that scores above it is rejected
 
@@ -72,7 +72,7 @@ class Classifier:
 
     def ask(self,
         squares, # What `read_xray` gives (X-rays, size, size), uint8
-    ) -> tuple:  # Logits (X-rays, classes), the mean over members and mirror images, and pooled features (X-rays, features), float64
+    ) -> tuple:  # Logits (X-rays, classes), the mean over members and mirror images, and pooled features of a middle map (X-rays, features), float64
         "What the networks say, and what the first one sees"
         x = self.batch(squares)
         views = [x, x.flip(3)] if self.flip_tta else [x]
@@ -80,9 +80,9 @@ class Classifier:
         with torch.inference_mode():
             for net in self.members:
                 for view in views:
-                    maps = net[0].eval()(view.contiguous(memory_format=torch.channels_last))
+                    maps, middle = net[0].eval().with_middle(view.contiguous(memory_format=torch.channels_last))
                     outputs.append(net[1].eval()(maps.clone()).cpu().double()) # Apple's GPUs have no double precision
-                    if len(outputs) == 1: features = torch.cat([maps.amax((2, 3)), maps.mean((2, 3))], 1).cpu().double()
+                    if len(outputs) == 1: features = torch.cat([middle.amax((2, 3)), middle.mean((2, 3))], 1).cpu().double()
         return torch.stack(outputs).mean(0).numpy(), features.numpy()
 
     def logits(self,
@@ -321,7 +321,7 @@ def _check_weights(fields, tensors, file):
     with suppress(NotImplementedError), torch.device('meta'): # which knows shapes alone
         net = _build(fields)
         shapes = {f'{i}.{k}': v.shape for i in range(min(fields['members'], len(tensors))) for k, v in net.state_dict().items()}
-        if 'limit' in fields: shapes['input_check'] = (2*net[0].num_features,)
+        if 'limit' in fields: shapes['input_check'] = (2*net[0].middle_features,)
         if {k: v.shape for k, v in tensors.items()} != shapes:
             raise ValueError(f"{file} holds other weights than {fields['arch']} has here; "
                              'install the timm that its model card names.')

@@ -46,12 +46,28 @@ class MapBody(nn.Module):
         unused = {name for name, _ in model.named_children()} - used
         for name in unused: setattr(model, name, nn.Identity())
         self.model = model
+        stages = list(getattr(model, 'feature_info', []))
+        strides = [stage['reduction'] for stage in stages]
+        self.middle = strides.index(16) if strides.count(16) == 1 and hasattr(model, 'forward_intermediates') else None
+        self.middle_features = self.num_features if self.middle is None else stages[self.middle]['num_chs']
 
     def forward(self,
         x, # X-rays, (X-rays, channels, height, width)
     ):
         "Feature map of `x`, (X-rays, `num_features`, rows, columns)"
-        features = self.model.forward_features(x)
+        return self._as_map(self.model.forward_features(x), x)
+
+    def with_middle(self,
+        x, # X-rays, (X-rays, channels, height, width)
+    ):
+        "The feature map, and the one with a cell per 16 pixels (X-rays, `middle_features`, rows, columns); without one, the same again"
+        if self.middle is None:
+            last = self(x)
+            return last, last
+        last, (middle,) = self.model.forward_intermediates(x, indices=[self.middle])
+        return self._as_map(last, x), middle
+
+    def _as_map(self, features, x):
         if features.ndim == 3: # tokens of a transformer: drop the class token, lay the patches back onto their grid
             patches = features[:, self.model.num_prefix_tokens:].transpose(1, 2)
             rows = round((patches.shape[2] * x.shape[2] / x.shape[3])**.5)

@@ -85,10 +85,10 @@ class _Graph(nn.Module):
     def forward(self, squares):
         x = (squares.float()[:, None]/255 - self.mean)/self.std
         if self.flip_tta: x = torch.cat([x, x.flip(3)])
-        maps = [body(x) for body, _ in self.members]
+        maps, middles = zip(*[body.with_middle(x) for body, _ in self.members])
         outputs = [_head_and_map(head, m, self._slope) for m, (_, head) in zip(maps, self.members)]
         logits, cam = [torch.stack(v).mean(0) for v in zip(*outputs)]
-        features = maps[0]
+        features = middles[0]
         if self.flip_tta:
             features, _ = features.unflatten(0, (2, -1))
             logits = logits.unflatten(0, (2, -1)).mean(0)

@@ -28,7 +28,8 @@ def add_record(run, out, external=None):
     if external:
         record['external'] = record['predictions'].replace(record['data']['name'], Path(external).name, 1)
         table = read_dataset(external)
-        answers = load_classifier(run).answers(list(table.path)).drop(columns='file')
+        clf = load_classifier(run)
+        answers = clf.decide(clf.answers(list(table.path))).drop(columns='file')
         table.drop(columns=['path', 'positive']).join(answers).to_csv(out/'predictions'/record['external'], index=False)
     file = out/'results.json'
     records = json.loads(file.read_text(encoding='utf-8')) if file.is_file() else []

@@ -23,19 +23,21 @@ here = Path(__file__).parent
 SIZES = 20, 50, 100, 200
 CONFIDENCE = .9
 
-def places(home='chest_xray', recipe='default-42+43+44+45+46'):
-    "The official test and each other hospital, calibrated by the validation X-rays of the same run, and its threshold"
-    for file in sorted((here/'predictions').glob(f'{home}-{recipe}-*.csv')):
-        splits = read_predictions(file)
-        temperature = fit_temperature(splits['valid'])
-        point = choose_threshold(apply_temperature(splits['valid'], temperature), sensitivity=.97)
-        run = file.name.removeprefix(f'{home}-')
-        others = [f for f in sorted((here/'predictions').glob(f'*-{run}')) if f != file]
-        answers = {'official test': splits['test']}
-        answers |= {f.name.removesuffix(f'-{run}'): next(iter(read_predictions(f).values())) for f in others}
-        for name, preds in answers.items():
-            preds = replace(apply_temperature(preds, temperature), split='site', rejected=None)
-            yield name, file.name if name == 'official test' else f'{name}-{run}', preds, point
+def places():
+    "The official test and each other hospital, calibrated by the validation X-rays of the newest `default` ensemble, and its threshold"
+    records = json.loads((here/'results.json').read_text(encoding='utf-8'))
+    ensemble = [r for r in records if r['recipe']['name'] == 'default' and len(r['seeds']) > 1][-1]
+    file = here/'predictions'/ensemble['predictions']
+    splits = read_predictions(file)
+    temperature = fit_temperature(splits['valid'])
+    point = choose_threshold(apply_temperature(splits['valid'], temperature), sensitivity=.97)
+    run = file.name.removeprefix(f"{ensemble['data']['name']}-")
+    answers = {'official test': splits['test']}
+    for other in sorted((here/'predictions').glob(f'*-{run}')):
+        if other != file: answers[other.name.removesuffix(f'-{run}')] = next(iter(read_predictions(other).values()))
+    for name, preds in answers.items():
+        preds = replace(apply_temperature(preds, temperature), split='site', rejected=None)
+        yield name, file.name if name == 'official test' else f'{name}-{run}', preds, point
 
 def draw(preds, n, rng):
     "Whole patients in random order, until there are n X-rays"
@@ -60,14 +62,18 @@ def losses(some, rest):
     ways = dict(before=later, temperature=later/temperature, shift=later + shift, both=both.decision_function(later[:, None]))
     return {name: log_loss(rest.truth, expit(way)) for name, way in ways.items()}
 
+def plain_threshold(preds, wanted):
+    "Chosen without confidence; 0 where only calling all X-rays positive reaches the target"
+    try: return choose_threshold(preds, sensitivity=wanted).threshold
+    except ValueError: return 0.
+
 def one_draw(preds, n, wanted, rng):
     "What comes of n X-rays; None where one class is missing"
     drawn = draw(preds, n, rng)
     try: some, rest = preds[drawn], preds[~drawn]
     except ValueError: return {}
     row = {f'loss_{k}': v for k, v in losses(some, rest).items()}
-    plain = choose_threshold(some, sensitivity=wanted)
-    row['plain'], row['plain_xrays'], row['plain_specificity'] = rates(rest, plain.threshold)
+    row['plain'], row['plain_xrays'], row['plain_specificity'] = rates(rest, plain_threshold(some, wanted))
     try: shift, point = fit_site(some, wanted, CONFIDENCE)
     except ValueError: return row # no promise
     threshold = expit(logit(point.threshold) - shift)
