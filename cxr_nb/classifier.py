@@ -7,7 +7,6 @@ __all__ = ['InputCheck', 'Classifier', 'load_classifier']
 
 # %% ../nbs/09_classifier.ipynb #0ec15070
 import json
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from dataclasses import fields as fields_of
 from pathlib import Path
@@ -316,15 +315,21 @@ def _read_fields(file):
 
 def _build(fields): return build_model(fields['arch'], len(fields['vocab']), pretrained=False, head=fields['head'])
 
+def _shaped(fields):
+    "A network with the shapes that a file should hold, without weights where its layers allow that"
+    try:
+        with torch.device('meta'): return _build(fields)
+    except RuntimeError: return _build(fields) # some layers compute while they are built
+
 def _check_weights(fields, tensors, file):
-    "Raises `ValueError` for other tensors than these networks have, before memory is taken for them"
-    with suppress(NotImplementedError), torch.device('meta'): # which knows shapes alone
-        net = _build(fields)
-        shapes = {f'{i}.{k}': v.shape for i in range(min(fields['members'], len(tensors))) for k, v in net.state_dict().items()}
-        if 'limit' in fields: shapes['input_check'] = (2*net[0].middle_features,)
-        if {k: v.shape for k, v in tensors.items()} != shapes:
-            raise ValueError(f"{file} holds other weights than {fields['arch']} has here; "
-                             'install the timm that its model card names.')
+    "Raises `ValueError` for other tensors than these networks have, before they are built"
+    net = _shaped(fields)
+    members = range(min(fields['members'], len(tensors)))
+    shapes = {f'{i}.{k}': v.shape for i in members for k, v in net.state_dict().items()}
+    if 'limit' in fields: shapes['input_check'] = (2*net[0].middle_features,)
+    if {k: v.shape for k, v in tensors.items()} != shapes:
+        raise ValueError(f"{file} holds other weights than {fields['arch']} has here; "
+                         'install the timm that its model card names.')
     if any(v.is_floating_point() and not v.isfinite().all() for v in tensors.values()):
         raise ValueError(f'{file} holds weights that are no numbers; it was damaged or altered, so take another copy.')
 
