@@ -37,15 +37,15 @@ from .confidence import auroc_interval
 
 # %% ../nbs/10_audit.ipynb #8944f086
 def _is_letter(mask, y, x, n):
-    "Has the piece the size, the shape and the place of a letter on a film of n pixels?"
+    "Has the piece the size, the shape and the place of a letter on an X-ray of n pixels?"
     h, w = (s/n for s in mask.shape)
     fits = .02 < h < .11 and w < .075 and .7 <= h/w <= 3 and .2 <= mask.mean() <= .8
     return fits and abs(x/n - .5) > .28 and y/n < .8
 
 def find_marker(
     grey, # Film, (size, size), greys 0 to 255
-) -> tuple: # (greys by which a letter stands out, 0 for none; its height on the film, 0 the top to 1, .5 for none)
-    "Look for a letter L or R at the sides of a film"
+) -> tuple: # (greys by which a letter stands out, 0 for none; its height on the X-ray, 0 the top to 1, .5 for none)
+    "Look for a letter L or R at the sides of an X-ray"
     grey, best = np.asarray(grey, np.int16), (0., .5)
     top = ndimage.white_tophat(grey, round(.076*len(grey)))
     for least in (50, 100): # the higher one parts a letter from a bright shoulder
@@ -61,7 +61,7 @@ def find_marker(
 
 # %% ../nbs/10_audit.ipynb #4c8a2b13
 def _measure(film):
-    "Row, hash and small copy of one film, or the reason why it cannot be read"
+    "Row, hash and small copy of one X-ray, or the reason why it cannot be read"
     try: grey = read_image(film)
     except ValueError as e: return str(e)
     facts = read_facts(film)
@@ -79,9 +79,9 @@ class Scan:
     "What one pass over a data set keeps, all but `unreadable` in one order"
     path:Path            # The data set
     films:pd.DataFrame   # A row per readable X-ray: file, split, finding, patient, positive and what was measured
-    hashes:np.ndarray    # Perceptual hashes, (films, 256), bool
-    small:np.ndarray     # Copies of 32 by 32, (films, 32, 32), greys 0 to 255
-    marks:np.ndarray     # `sharp_marks`, (films, 224, 224)
+    hashes:np.ndarray    # Perceptual hashes, (X-rays, 256), bool
+    small:np.ndarray     # Copies of 32 by 32, (X-rays, 32, 32), greys 0 to 255
+    marks:np.ndarray     # `sharp_marks`, (X-rays, 224, 224)
     unreadable:dict      # From the file to what is wrong with it
 
 def scan_films(
@@ -129,7 +129,7 @@ def _bare_id(film): # `personN`, or the whole name where there is none
 
 def shared_patients(
     films,        # Films of a `Scan`
-    patient=None, # From a film's file to its patient; default: the column `patient`
+    patient=None, # From an X-ray's file to its patient; default: the column `patient`
 ) -> pd.DataFrame: # A row per pair of splits: how many patients, and their ids
     "Patients who stand in more than one split"
     ids = films.patient if patient is None else films.file.map(patient)
@@ -146,7 +146,7 @@ def near_copies(
     scan,    # A `Scan`
     most=24, # Bits of 256 that may differ, 0 or more
 ) -> pd.DataFrame: # A row per pair: file, other, bits, and whether splits and classes are the same; nearest first
-    "Pairs of films that look the same, without those of the same bytes"
+    "Pairs of X-rays that look the same, without those of the same bytes"
     signs, sha, pairs = np.where(scan.hashes, 1, -1).astype(np.float32), scan.films.sha.to_numpy(), []
     for i in range(0, len(signs), 1000): # blocks, so that memory does not grow with the square
         bits = (signs.shape[1] - signs[i:i+1000] @ signs.T)/2
@@ -162,7 +162,7 @@ def near_copies(
 _STATISTICS = 'byte_size width height aspect brightness contrast sharpness border marker marker_height'.split()
 
 def _ring(small):
-    "Pixels of the outer four rows and columns, (films, pixels)"
+    "Pixels of the outer four rows and columns, (X-rays, pixels)"
     outer = np.ones(small.shape[1:], bool); outer[4:-4, 4:-4] = False
     return small[:, outer].astype(np.float32)
 
@@ -189,7 +189,7 @@ def shortcut_floor(
     train, test = [(f.split == s).to_numpy() for s in ('train', 'test')]
     for s in ('train', 'test') if test.any() else ('train',):
         if (n := f.patient[f.split == s].nunique()) < 10:
-            raise ValueError(f'{s} has {n} patients; an interval needs ten or more, so add films.')
+            raise ValueError(f'{s} has {n} patients; an interval needs ten or more, so add X-rays.')
     scores = {}
     for name in _STATISTICS:
         v = f[name].to_numpy(float)
@@ -221,8 +221,8 @@ def frozen_features(
     files,    # Paths of images
     size=128, # Height and width of the network's input, pixels
     arch='tf_efficientnet_lite0', # timm's name of the network
-) -> np.ndarray: # (films, features), float32
-    "What a network that was never trained on X-rays says of each film, averaged over the film"
+) -> np.ndarray: # (X-rays, features), float32
+    "What a network that was never trained on X-rays says of each X-ray, averaged over the X-ray"
     body = create_timm_body(arch).eval().to(memory_format=torch.channels_last)
     mean, std = [torch.tensor(s).view(1, -1, 1, 1) for s in model_stats(arch)]
     out = []
@@ -233,18 +233,18 @@ def frozen_features(
     return np.concatenate(out)
 
 def _classifier(n, last=None):
-    "The main directions of the frozen features, at most 100 and a third of the n films, and a classifier on them"
+    "The main directions of the frozen features, at most 100 and a third of the n X-rays, and a classifier on them"
     main = PCA(min(100, n//3), svd_solver='randomized', random_state=0)
     return make_pipeline(StandardScaler(), main, last or LogisticRegression(C=.003, max_iter=1000))
 
 def _check_features(films, features):
     if len(features) != len(films):
-        raise ValueError(f'{len(features)} rows of features for {len(films)} films; take both of one scan, in one order.')
+        raise ValueError(f'{len(features)} rows of features for {len(films)} X-rays; take both of one scan, in one order.')
 
 def suspicious_labels(
     films,    # Films of a `Scan`
-    features, # Their `frozen_features`, (films, features)
-) -> pd.DataFrame: # A row per film, the most doubtful first: file, finding, quality (probability of its label, 0 to 1)
+    features, # Their `frozen_features`, (X-rays, features)
+) -> pd.DataFrame: # A row per X-ray, the most doubtful first: file, finding, quality (probability of its label, 0 to 1)
     "Rank the labels by out-of-fold probability, patients kept whole; raises `ValueError` when lengths differ"
     _check_features(films, features)
     y = films.positive.to_numpy().astype(int)
@@ -255,10 +255,10 @@ def suspicious_labels(
 # %% ../nbs/10_audit.ipynb #8cecbf1c
 def split_promise(
     films,    # Films of a `Scan`
-    features, # Their `frozen_features`, (films, features)
+    features, # Their `frozen_features`, (X-rays, features)
     seeds=3,  # Splits of each kind, 1 or more
-) -> pd.DataFrame: # A row per model, cut and seed: share of validation films of a patient trained on, and both AUROCs
-    "Cut a seventh of train by film and by patient, and score both; raises `ValueError` when lengths differ"
+) -> pd.DataFrame: # A row per model, cut and seed: share of validation X-rays of a patient trained on, and both AUROCs
+    "Cut a seventh of train by X-ray and by patient, and score both; raises `ValueError` when lengths differ"
     _check_features(films, features)
     y, groups = films.positive.to_numpy(), films.patient.to_numpy()
     train, test = np.flatnonzero(films.split == 'train'), films.split == 'test'

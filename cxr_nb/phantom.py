@@ -23,14 +23,14 @@ from tqdm import tqdm
 MU = dict(soft=.21, lung=.05, bone=.60) # Attenuation coefficients at 60 keV, 1/cm
 
 # %% ../nbs/90_phantom.ipynb #96da97ad
-_FIELD = 22. # Height of a film, cm; its width is this times its aspect ratio
+_FIELD = 22. # Height of an X-ray, cm; its width is this times its aspect ratio
 
 @dataclass
 class _Film:
     "How one exposure differs from the next: the patient has moved, breathed, turned"
-    aspect: float = 1. # Width of the film over its height, 1 to 2
-    dx: float = 0.     # Shift to the right of the film, cm
-    mid: float = _FIELD/2 # y of the body at half the height of the film, cm
+    aspect: float = 1. # Width of the X-ray over its height, 1 to 2
+    dx: float = 0.     # Shift to the right of the X-ray, cm
+    mid: float = _FIELD/2 # y of the body at half the height of the X-ray, cm
     lean: float = 0.   # Sideways lean, cm per cm of height
     zoom: float = 1.   # Magnification
     breath: float = 0. # Depth of the breath: diaphragm lower by so many cm
@@ -45,7 +45,7 @@ class _Film:
 
 @dataclass
 class Patient:
-    "Everything that is drawn at random: a body, its lesion, and how each film was taken"
+    "Everything that is drawn at random: a body, its lesion, and how each X-ray was taken"
     seed: int      # Names the patient; the same seed is the same body
     kind: str      # 'normal', 'bacteria' or 'virus'
     width: float   # Half-width of the rib cage, cm
@@ -111,7 +111,7 @@ def make_patient(
     "A made-up patient; raises `ValueError` for an unknown kind or a number out of range"
     if kind not in KINDS: raise ValueError(f'kind={kind!r} is unknown; take one of {", ".join(KINDS)}.')
     if seed < 0: raise ValueError(f'seed={seed} is negative; take 0 or more.')
-    if n_films < 1: raise ValueError(f'n_films={n_films}: a patient needs at least 1 film.')
+    if n_films < 1: raise ValueError(f'n_films={n_films}: a patient needs at least 1 X-ray.')
     body = _draw_body(seed)
     films = [_draw_film(seed, i, body) for i in range(n_films)]
     return Patient(seed, kind, **body, **_draw_lesion(seed, kind), films=films)
@@ -196,7 +196,7 @@ def _heart(p, f, x, y): # Path through the heart and the great vessels, cm
 # %% ../nbs/90_phantom.ipynb #a5392cf8
 def _splat(px, py, w, shape): # Sums, an image
     "Add crumbs to the four pixels around them"
-    h, n = shape[0] + 2, shape[1] + 2 # a margin of one pixel collects what misses the film
+    h, n = shape[0] + 2, shape[1] + 2 # a margin of one pixel collects what misses the X-ray
     px, py = np.clip(px + 1, 0, n - 1.01), np.clip(py + 1, 0, h - 1.01)
     i, j = px.astype(np.int32), py.astype(np.int32)
     fx, k, low = px - i, (j*n + i).ravel(), w*(py - j)
@@ -204,7 +204,7 @@ def _splat(px, py, w, shape): # Sums, an image
     return sum(np.bincount(k + o, v.ravel(), h*n) for o, v in parts).reshape(h, n)[1:-1,1:-1].astype(np.float32)
 
 def _pixel(f, x, y, size): # Column and row, fractional
-    "The way back from the patient to the film"
+    "The way back from the patient to the X-ray"
     (h, w), k, v = f.shape(size), size/_FIELD, y - f.mid
     return ((x - f.lean*v)*f.zoom + f.dx)*k + w/2 - .5, v*f.zoom*k + h/2 - .5
 
@@ -301,8 +301,8 @@ def _spline(pos, n): # Sparse weights, (positions, points)
     return w
 
 def _texture(p, x, y, stream, step): # Noise of mean 0 and variance 1, an image
-    "Smooth noise that is fixed to the patient, not to the film"
-    h, w = [2*int(half/step) + 4 for half in (14, 24)] # the widest film is 44 cm wide
+    "Smooth noise that is fixed to the patient, not to the X-ray"
+    h, w = [2*int(half/step) + 4 for half in (14, 24)] # the widest X-ray is 44 cm wide
     z = _rng(p.seed, stream).standard_normal((h, w), np.float32)
     return _spline((y[:,0] - 12)/step + h/2, h) @ z @ _spline(x[len(x)//2]/step + w/2, w).T
 
@@ -340,7 +340,7 @@ def _check_film(patient, film, size): # How it was taken
     "The exposure asked for; raises `ValueError` where there is none"
     if size < 32: raise ValueError(f'size={size} is too small for a chest; take 32 pixels or more.')
     if not 0 <= film < len(patient.films):
-        raise ValueError(f'film={film}: patient {patient.seed} has {len(patient.films)} film(s), counted from 0; '
+        raise ValueError(f'film={film}: patient {patient.seed} has {len(patient.films)} X-ray(s), counted from 0; '
                          'ask make_patient for more with n_films.')
     return patient.films[film]
 
@@ -368,13 +368,13 @@ def landmarks(
 # %% ../nbs/90_phantom.ipynb #b70e18f2
 @dataclass
 class Scanner:
-    "A detector and its console; the default is the scanner of the training films"
-    blur: float = .6       # Standard deviation of the detector's blur, mm on the film, 0 or more
+    "A detector and its console; the default is the scanner of the training X-rays"
+    blur: float = .6       # Standard deviation of the detector's blur, mm on the X-ray, 0 or more
     photons: float = 35_000. # Photons per square millimetre before the patient, above 0; fewer make more noise
     bright: float = 0.     # Brightness added, share of the grey scale, -1 to 1
-    contrast: float = 1.   # Contrast relative to the training films, above 0
+    contrast: float = 1.   # Contrast relative to the training X-rays, above 0
     def shift(self,
-        amount, # 0 = this scanner, 1 = the scanner of the test films
+        amount, # 0 = this scanner, 1 = the scanner of the test X-rays
     ) -> 'Scanner': # A scanner in between
         "Part of the way to the scanner of the test films: blurrier, brighter, flatter"
         return replace(self, blur=self.blur + .65*amount, bright=self.bright + .05*amount,
@@ -425,8 +425,8 @@ def _lesion(p, f, lung): # Path of lung turned to fluid, an image, cm; exactly 0
 _LETTERS = dict(L=[(0, 0), (0, 1), (.6, 1)], R=[(0, 1), (0, 0), (.5, .05), (.62, .25), (.5, .47), (0, .52), (.62, 1)])
 
 def _marker(p, film, letter, size): # Attenuation, an image
-    "A letter of lead, on the patient's own side: R is left on the film"
-    f, r = _Film(p.films[film].aspect), _rng(p.seed, 300+film) # not the patient's position but the film's
+    "A letter of lead, on the patient's own side: R is left on the X-ray"
+    f, r = _Film(p.films[film].aspect), _rng(p.seed, 300+film) # not the patient's position but the X-ray's
     side = 1 if letter == 'L' else -1
     knots = np.array(_LETTERS[letter])*1.1 + [side*(f.aspect*_FIELD/2 - r.uniform(.8, 1.6)) - .33, r.uniform(.6, 8.)]
     x, y = [np.interp(np.linspace(0, len(knots) - 1, 150), range(len(knots)), v) for v in knots.T]
@@ -435,12 +435,12 @@ def _marker(p, film, letter, size): # Attenuation, an image
 def render_xray(
     patient,          # A `Patient`
     film=0,           # Index of the exposure, from 0
-    size=192,         # Height of the film in pixels, 32 or more; width = size x aspect, 1 to 2 times as much
+    size=192,         # Height of the X-ray in pixels, 32 or more; width = size x aspect, 1 to 2 times as much
     scanner=Scanner(), # A `Scanner`
     marker=None,      # Lead letter beside the patient: 'L', 'R' or None
-    lesion=True,      # False: the same film with the lesion erased
+    lesion=True,      # False: the same X-ray with the lesion erased
 ) -> np.ndarray:      # Greys 0 to 255, (height, width), uint8, bone white
-    "Take an X-ray; raises `ValueError` for a film, size or marker that does not exist"
+    "Take an X-ray; raises `ValueError` for an X-ray, size or marker that does not exist"
     f = _check_film(patient, film, size)
     if marker not in (None, *_LETTERS): raise ValueError(f'marker={marker!r} is unknown; take L, R or None.')
     attenuation, lung = _anatomy(patient, f, size)
@@ -453,7 +453,7 @@ def render_xray(
 def lesion_mask(
     patient,  # A `Patient`
     film=0,   # Index of the exposure, from 0
-    size=192, # Height of the film in pixels, 32 or more; the mask has the shape of `render_xray`
+    size=192, # Height of the X-ray in pixels, 32 or more; the mask has the shape of `render_xray`
 ) -> np.ndarray: # True where the lesion attenuates, (height, width), bool; all False for a normal
     "The truth about the lesion, which no real data set has; raises `ValueError` as `render_xray` does"
     f = _check_film(patient, film, size)
@@ -463,7 +463,7 @@ def lesion_mask(
 # %% ../nbs/90_phantom.ipynb #81b45067
 @dataclass
 class _Planned:
-    "A file to write: one film of one patient, under one or two names"
+    "A file to write: one X-ray of one patient, under one or two names"
     split: str   # 'train', 'val' or 'test'
     kind: str    # Kind of the patient
     seed: int    # The patient
@@ -477,7 +477,7 @@ def _file_name(kind, patient, film, image, seed): # Name in the official style
     return f'{"NORMAL2-" if seed % 2 else ""}IM-{patient:04d}-{film+1:04d}.jpeg'
 
 def _plan_class(split, viral, n, copies, films_per_patient, count, seed): # `_Planned` files
-    "Patients of one class of one split, until it has `n` films; `viral` is a share, or None for normals"
+    "Patients of one class of one split, until it has `n` X-rays; `viral` is a share, or None for normals"
     plan = []
     def name(kind, film, s):
         count['image'] += kind != 'normal'
@@ -510,7 +510,7 @@ def _data_plan(n_train, n_test, train_prior, test_prior, val_films, films_per_pa
 
 # %% ../nbs/90_phantom.ipynb #35ac17a7
 def _write_film(one, path, scanner, markers, lesions, size):
-    "Take one film and save it under its names"
+    "Take one X-ray and save it under its names"
     np.empty(16 << 20, np.uint8) # freed at once: from then on glibc keeps memory instead of fetching it for every array
     r = _rng(one.seed, 400+one.film)
     marker = 'LR'[r.integers(2)] if r.uniform() < markers else None
@@ -534,12 +534,12 @@ def write_phantoms(
     train_prior=.75,       # Share of PNEUMONIA in train, .01 to .99
     test_prior=.625,       # Share of PNEUMONIA in test, .01 to .99
     val_films=16,          # Files of val, half of them bacterial, none viral; 2 or more
-    films_per_patient=1.4, # Mean number of films of a patient, 1 to 10
+    films_per_patient=1.4, # Mean number of X-rays of a patient, 1 to 10
     scanner_shift=0.,      # How far the test scanner differs from the train scanner, 0 to 1
     copies=.01,            # Share of the files of train and of test that repeat another to the byte, 0 to .5
-    markers=.5,            # Share of films with a letter L or R, 0 to 1
-    lesions=True,          # False: the same films with every lesion erased, under the same labels
-    size=192,              # Height of the films in pixels, 32 or more; width = size x aspect, 1 to 2 times as much
+    markers=.5,            # Share of X-rays with a letter L or R, 0 to 1
+    lesions=True,          # False: the same X-rays with every lesion erased, under the same labels
+    size=192,              # Height of the X-rays in pixels, 32 or more; width = size x aspect, 1 to 2 times as much
     seed=0,                # Another seed is another data set, 0 or more
 ) -> Path:                 # The folder
     "Write a data set of the official layout; raises `ValueError` for options out of range or a folder in use"
@@ -553,7 +553,7 @@ def write_phantoms(
         for finding in ('NORMAL', 'PNEUMONIA'): (path/split/finding).mkdir(parents=True, exist_ok=True)
     scanners = dict(train=Scanner(), val=Scanner(), test=Scanner().shift(scanner_shift))
     jobs = (delayed(_write_film)(one, path, scanners[one.split], markers, lesions, size) for one in plan)
-    workers = -1 if len(plan) > 100 else 1 # starting processes takes longer than a few films
+    workers = -1 if len(plan) > 100 else 1 # starting processes takes longer than a few X-rays
     done = Parallel(workers, return_as='generator_unordered')(jobs)
     for _ in tqdm(done, total=len(plan), desc='phantoms', mininterval=1, leave=False): pass
     return path
@@ -563,8 +563,8 @@ def write_phantoms(
 def lesion_masks(
     files,    # Films of `phantom_data`, paths or names
     **kwargs, # The options that the data set was made with
-) -> list:    # For each film, True where the lesion attenuates, of the film's shape, bool; all False for a normal
-    "The lesion masks of films of a data set; raises `ValueError` for a file that these options do not make"
+) -> list:    # For each X-ray, True where the lesion attenuates, of the X-ray's shape, bool; all False for a normal
+    "The lesion masks of X-rays of a data set; raises `ValueError` for a file that these options do not make"
     bound = inspect.signature(write_phantoms).bind('', **kwargs)
     bound.apply_defaults()
     options = bound.arguments
@@ -572,7 +572,7 @@ def lesion_masks(
     made = {name: one for one in plan for name in (one.name, one.copy) if name}
     names = [Path(f).name for f in files]
     if unknown := [n for n in names if n not in made]:
-        raise ValueError(f'{unknown[0]} is no film of these options; give those that phantom_data was called with.')
+        raise ValueError(f'{unknown[0]} is no X-ray of these options; give those that phantom_data was called with.')
     patients = {n: make_patient(made[n].seed, made[n].kind, made[n].film + 1) for n in names}
     return [lesion_mask(patients[n], made[n].film, options['size']) for n in names]
 

@@ -31,7 +31,7 @@ from .report import data_card, json_rows, read_record, write_record
 
 # %% ../nbs/11_shift.ipynb #e4941a64
 def _zoomed(x, wide, high):
-    "The middle of films (films, 1, size, size), drawn so many times as wide and as high"
+    "The middle of X-rays (X-rays, 1, size, size), stretched so many times as wide and as high"
     h, w = x.shape[2:]
     return V.resize(V.center_crop(x, [round(h/high), round(w/wide)]), [h, w])
 
@@ -47,7 +47,7 @@ SHIFTS = {
     'cropped': lambda x: _zoomed(x, 1.15, 1.15),
     'narrower': lambda x: _zoomed(x, 1, 1.2),
     'wider': lambda x: _zoomed(x, 1.2, 1),
-} # from films (films, 1, size, size), 0 to 1, to the same films taken another way
+} # from X-rays (X-rays, 1, size, size), 0 to 1, to the same X-rays taken another way
 
 # %% ../nbs/11_shift.ipynb #c75a15ec
 def shift_table(

@@ -39,7 +39,7 @@ SHARES = (0, .05, .1, .2, .3, .5, 1)
 CHOSEN = 'HiResCAM, shifted'
 SLOW = 'occlusion' # asked of one network, and left out of the other checks
 CHECKED = ['Grad-CAM', 'HiResCAM, stride 16', CHOSEN, 'gradient']
-GUESSES = ['flat', 'lungs of the average film', 'usual places of lesions']
+GUESSES = ['flat', 'lungs of the average X-ray', 'usual places of lesions']
 GRIDS = 4, 8, 16
 
 def marked_data():
@@ -170,7 +170,7 @@ def sanity_rows(clfs, table, data):
     rows = []
     for method in CHECKED:
         own = attributions(clfs[0], squares, method)
-        others = {'other films': np.roll(own, 1, 0), 'other seeds': attributions(clfs[1], squares, method)}
+        others = {'other X-rays': np.roll(own, 1, 0), 'other seeds': attributions(clfs[1], squares, method)}
         for share, name in ((.3, '30% of the layers random'), (1, 'all layers random')):
             others[name] = attributions(randomised(clfs[0], share), squares, method)
         for name, maps in others.items():
