@@ -1,4 +1,4 @@
-"""A laboratory for cures: phantoms with a second machine that train shows on ill children alone; writes cures.json, which no lesson reads yet.
+"""A laboratory for cures: phantoms with a second machine that train shows on ill children alone; writes cures.json, which lesson 11 reads.
 
 python nbs/records/cures.py [SEEDS]
 
