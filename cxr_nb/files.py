@@ -55,7 +55,7 @@ def _made(folder):
     try: folder.mkdir(parents=True)
     except FileExistsError: return False
     except OSError as e:
-        raise OSError(f'{folder} cannot be made ({e.strerror}); name a folder that can be written as --out.') from e
+        raise OSError(f'{folder} cannot be made ({e.strerror}); name a folder that can be written.') from e
     return True
 
 @contextmanager
