@@ -192,8 +192,7 @@ def _box(x, y, half, top=-np.inf, bottom=np.inf): # Slices of rows and columns
 
 def _ellipsoid(x, y, cx, cy, a, b, c, tilt=0.): # Path through it, cm
     "A solid ellipsoid"
-    k = cos(radians(tilt))
-    s = sin(radians(tilt))
+    k, s = cos(radians(tilt)), sin(radians(tilt))
     u = (k*(x - cx) + s*(y - cy))*(1/a)
     v = (k*(y - cy) - s*(x - cx))*(1/b)
     return 2*c*_root(1 - u*u - v*v)
@@ -205,8 +204,7 @@ def _heart(p, f, x, y): # Path through the heart and the great vessels, cm
     cy = p.apex + p.height + f.breath
     path = np.zeros_like(x)
     box = _box(x, y, 6*h + 1, cy - 12*h, cy + 1.5*h)
-    x = x[box]
-    y = y[box[0]]
+    x, y = x[box], y[box[0]]
     parts = [_ellipsoid(x, y, cx + X*h, cy + Y*h, a*h, b*h, c*h, tilt) for X, Y, a, b, c, tilt in _HEART]
     path[box] = _union(*parts)
     return path
@@ -214,12 +212,9 @@ def _heart(p, f, x, y): # Path through the heart and the great vessels, cm
 # %% ../nbs/90_phantom.ipynb #a5392cf8
 def _splat(px, py, w, shape): # Sums, an image
     "Add crumbs to the four pixels around them"
-    h = shape[0] + 2 # a margin of one pixel collects what misses the X-ray
-    n = shape[1] + 2
-    px = np.clip(px + 1, 0, n - 1.01)
-    py = np.clip(py + 1, 0, h - 1.01)
-    i = px.astype(np.int32)
-    j = py.astype(np.int32)
+    h, n = shape[0] + 2, shape[1] + 2 # a margin of one pixel collects what misses the X-ray
+    px, py = np.clip(px + 1, 0, n - 1.01), np.clip(py + 1, 0, h - 1.01)
+    i, j = px.astype(np.int32), py.astype(np.int32)
     fx = px - i
     low = w*(py - j)
     pixel = (j*n + i).ravel()
@@ -243,8 +238,7 @@ def _crumbs(f, size, curves, radius, hollow=0.): # Columns, rows and volumes (cm
     r = middles(np.broadcast_to(np.asarray(radius, np.float32), c.shape[:2])[...,None])
     d = c[:,1:] - c[:,:-1]
     c = middles(c)
-    length = lengths(d)
-    flat = lengths(d[...,:2])
+    length, flat = lengths(d), lengths(d[...,:2])
     n = max(3, math.ceil(2*float(r.max())*k))
     u = (np.arange(n, dtype=np.float32) + .5)*(2/n) - 1
     wall = _root(1 - u*u) - _root(hollow*hollow - u*u)
@@ -271,8 +265,7 @@ def _ribs(p, f, n=150): # Middle lines (20, n, 3) and radii (n,), cm
 def _shoulders(p, f, n=190): # Middle lines of collar bones, shoulder blades and upper arms, (bones, n, 3), cm
     "Bones of both shoulders"
     t = np.linspace(0, 1, n)
-    w = p.width
-    top = p.apex
+    w, top = p.width, p.apex
     x0, y0, s, c = _arm_axis(p)
     def both(x, y, z=0):
         return [np.stack([k*x + (.5*f.turn if z else 0), y + 0*t, z*np.sin(pi*t)], -1) for k in (-1, 1)]
