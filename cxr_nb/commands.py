@@ -86,9 +86,9 @@ def _print_report(folder):
     print(f"\nPositive: {report['positive']}. {report['note']}.\n"
           f"{rejected} test X-rays rejected (counted as errors)\n\n{metrics.to_string()}\n")
     for rate in ('sensitivity', 'specificity'):
-        if metrics.value[rate] >= .1: continue
-        print(f'Nearly all X-rays get the same call ({rate} {metrics.value[rate]:.3f}); '
-              'train longer, or choose another --sensitivity with cxr_report.\n')
+        if metrics.value[rate] < .1:
+            print(f'Nearly all X-rays get the same call ({rate} {metrics.value[rate]:.3f}); '
+                  'train longer, or choose another --sensitivity with cxr_report.\n')
     print(f'Classifier, pictures, predictions and MODEL_CARD.md: {folder}')
 
 def _changed(preset, settings):
