@@ -303,8 +303,8 @@ def _write_maps(clf, answers, folder, method, trust):
     from tqdm import tqdm
     from cxr_nb.files import atomic_write
     from cxr_nb.maps import explain, plot_explanation
-    called = answers[answers.call != 'rejected']
-    for row in tqdm(called.itertuples(), total=len(called), desc='maps', unit='X-ray', leave=False):
+    answered = answers[answers.call != 'rejected']
+    for row in tqdm(answered.itertuples(), total=len(answered), desc='maps', unit='X-ray', leave=False):
         file = folder/numbered_name(row.Index + 1, row.file, '.png')
         if file.exists(): continue
         figure = plot_explanation(explain(clf, row.file, method, trust)).figure

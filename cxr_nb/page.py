@@ -147,9 +147,10 @@ def _browser(name): return (files('cxr_nb')/'browser'/name).read_text(encoding='
 def _doc(clf):
     "From a file to an answer, in words"
     check = clf.input_check
+    limit = f'above {check.limit:.6g}' if check else 'nothing: there is no input check'
     return _browser('onnx.txt').format(
         size=clf.size, vocab=', '.join(clf.vocab), positive=class_name(clf.positive),
-        threshold=clf.point.threshold, limit=f'above {check.limit:.6g}' if check else 'nothing: there is no input check')
+        threshold=clf.point.threshold, limit=limit)
 
 # %% ../nbs/20_page.ipynb #b51eece2
 def _need(*packages):

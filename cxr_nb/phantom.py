@@ -529,7 +529,7 @@ class _Planned:
     copy: str = '' # Another name for the same bytes
 
 def _file_name(kind, patient, film, image, seed): # Name in the official style
-    "How the official data set would call the file"
+    "The name of a file, as in the official data set"
     if kind != 'normal': return f'person{patient}_{kind}_{image}.jpeg'
     return f'{"NORMAL2-" if seed % 2 else ""}IM-{patient:04d}-{film+1:04d}.jpeg'
 

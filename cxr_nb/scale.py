@@ -140,7 +140,7 @@ def predict_folder(
     file = Path(run)/'classifier.safetensors' if Path(run).is_dir() else Path(run)
     file = file.absolute()
     stamp = _digest(file_stamp(file), sorted(options.items()))
-    _classifier(file, stamp) # what is wrong with it is said before any worker starts
+    _classifier(file, stamp) # a damaged one is an error before any worker starts
     parts = Path(f'{out}.shards').absolute()
     parts.mkdir(exist_ok=True)
     places = [os.path.abspath(p) for p in paths]

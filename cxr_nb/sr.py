@@ -142,6 +142,6 @@ def write_reports(
                     report = structured_report(clf, answer, series[study], i)
                     report.save_as(Path(folder)/numbered_name(i, answer.file, '.dcm'))
             except OSError: raise
-            except Exception: reason = 'with a header that is damaged' # whose words may be a name
+            except Exception: reason = 'with a header that is damaged' # the error's words may be a name
         reasons.append(reason)
     return reasons
