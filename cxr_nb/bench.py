@@ -15,9 +15,10 @@ import pandas as pd
 import timm
 import torch
 from fastai.callback.channelslast import ChannelsLast
-from fastai.vision.all import (Adam, CancelFitException, CancelValidException, Callback, CategoryBlock, ColReader,
-                               ColSplitter, DataBlock, ImageBlock, PILImage, Resize, RocAucBinary, aug_transforms,
-                               default_device, imagenet_stats, set_seed, vision_learner)
+from fastai.vision.all import (
+    Adam, CancelFitException, CancelValidException, Callback, CategoryBlock, ColReader, ColSplitter,
+    DataBlock, ImageBlock, PILImage, Resize, RocAucBinary, aug_transforms, default_device, imagenet_stats,
+    set_seed, vision_learner)
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -34,7 +35,8 @@ from .run import environment, fit_recipe, recipe_dls, recipe_learner
 # %% ../nbs/22_speed.ipynb #0859d651
 def _seconds(f):
     "How long a function without arguments takes"
-    wait = torch.accelerator.synchronize if torch.accelerator.is_available() else lambda: None
+    def wait():
+        if torch.accelerator.is_available(): torch.accelerator.synchronize()
     wait()
     start = time.perf_counter()
     f()
@@ -43,7 +45,8 @@ def _seconds(f):
 
 # %% ../nbs/22_speed.ipynb #356df029
 def _train_step(model, opt, x, y, amp=False):
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=amp): loss = nn.functional.cross_entropy(model(x), y)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=amp):
+        loss = nn.functional.cross_entropy(model(x), y)
     loss.backward()
     opt.step()
     opt.zero_grad()
@@ -54,42 +57,42 @@ def _way(arch, x, fmt=torch.contiguous_format, fused=False, compiled=False, amp=
     set_seed(0)
     model = build_model(arch, 2, pretrained=False).to(x.device, memory_format=fmt).train()
     opt = torch.optim.AdamW(model.parameters(), fused=fused)
-    x, y = x.contiguous(memory_format=fmt), torch.arange(len(x), device=x.device) % 2
-    model = torch.compile(model) if compiled else model
-    return lambda: _train_step(model, opt, x, y, amp)
+    x = x.contiguous(memory_format=fmt)
+    y = torch.arange(len(x), device=x.device) % 2
+    if compiled: model = torch.compile(model)
+    return partial(_train_step, model, opt, x, y, amp)
 
 def _step_ways(arch='tf_efficientnet_lite0', size=128, bs=32, rounds=5, device=None, compiled=True):
-    "Seconds of a training step with nothing special and with one change at a time: a row per round, NaN where it fails"
+    "Seconds of a training step, with one change at a time: a row per round, NaN where it fails"
     x = torch.randn(bs, 3, size, size, device=device or default_device())
     last = dict(fmt=torch.channels_last)
-    options = {'nothing special': {}, 'channels_last': last, 'fused AdamW': dict(fused=True), 'bfloat16': dict(amp=True)}
-    if compiled: options['torch.compile'] = dict(compiled=True)
-    options['channels_last and fused'] = dict(**last, fused=True)
-    ways, times = {}, []
-    for name, o in options.items():
+    options = {'nothing special': {}, 'channels_last': last, 'fused AdamW': dict(fused=True),
+               'bfloat16': dict(amp=True), 'torch.compile': dict(compiled=True),
+               'channels_last and fused': dict(**last, fused=True)}
+    if not compiled: del options['torch.compile']
+    ways = {}
+    for name, option in options.items():
         try:
-            way = _way(arch, x, **o)
-            way(); way() # the first calls pay for warming up
+            way = _way(arch, x, **option)
+            for _ in range(2): way() # the first calls pay for warming up
             ways[name] = way
         # the compilers have errors of their own for each thing that can be missing
         except Exception as e: print(f'{name} does not work here: {type(e).__name__}')
-    for _ in range(rounds): times.append({k: _seconds(f) for k, f in ways.items()})
+    times = [{name: _seconds(way) for name, way in ways.items()} for _ in range(rounds)]
     return pd.DataFrame(times, columns=list(options))
 
 # %% ../nbs/22_speed.ipynb #d4a3a824
+def _paths(rows, split): return rows.path[rows.split == split].tolist()
+
 class _TrainOnly(Callback):
     def before_validate(self): raise CancelValidException
 
 class _Pipeline:
     "One way to feed and train a network, cut into stages; each stage is a function without arguments"
-    def __init__(self,
-        learn,  # Learner whose loaders hold the X-rays
-        decode, # From the path of an X-ray to its pixels
-        paths,  # Paths of the training X-rays
-    ):
+    def __init__(self, learn, rows, unpack=PILImage.create):
         self.learn = learn
-        self.unpack = decode
-        self.paths = paths
+        self.unpack = unpack
+        self.paths = _paths(rows, 'train')
         with learn.no_logging(), learn.no_bar(): learn.fit(0, 1e-4) # lets the callbacks set the memory format
         learn.create_opt()
         self.raw = learn.dls.train.new(after_batch=[]).one_batch()
@@ -102,18 +105,14 @@ class _Pipeline:
         "Decode and transform each X-ray once"
         for i in range(len(self.paths)): self.learn.dls.train.do_item(i)
 
-    def transforms(self):
-        "What is done to a whole batch, for as many batches as an epoch has"
-        for _ in range(len(self.learn.dls.train)): self.learn.dls.train.after_batch(self.raw)
-
     def resident(self):
-        "The training steps of an epoch on one batch that is in memory, its transforms included: the limit for an epoch"
+        "The training steps of an epoch on one batch in memory, transforms included: the limit for an epoch"
         model = self.learn.model.train()
         ours = any(isinstance(c, ChannelsLast) for c in self.learn.cbs)
-        last = dict(memory_format=torch.channels_last if ours else torch.contiguous_format)
+        fmt = torch.channels_last if ours else torch.contiguous_format
         for _ in range(len(self.learn.dls.train)):
             x, y = [v.as_subclass(torch.Tensor) for v in self.learn.dls.train.after_batch(self.raw)]
-            _train_step(model, self.learn.opt, x.contiguous(**last), y)
+            _train_step(model, self.learn.opt, x.contiguous(memory_format=fmt), y)
 
     def epoch(self):
         "A whole training epoch, without validation"
@@ -128,14 +127,6 @@ class _Ours(_Pipeline):
     def infer(self): return self.classifier.answers(self.test)
 
 # %% ../nbs/22_speed.ipynb #67f470a9
-def _files(folder, split): return sorted((folder/split).glob('*/*'))
-
-def _rows(folder):
-    "The table of a sample: its test repeats its train, so each X-ray counts as a patient of its own"
-    rows = [dict(path=file, label=place.name, split=split) for split in ('train', 'test')
-            for place in sorted((folder/split).iterdir()) for file in sorted(place.iterdir())]
-    return pd.DataFrame(rows).assign(split=lambda t: t.split.replace('test', 'valid'))
-
 class _Opened(torch.utils.data.Dataset):
     "Files and class numbers, as timm's loader wants them"
     def __init__(self, rows, vocab):
@@ -149,24 +140,17 @@ class _Opened(torch.utils.data.Dataset):
 
 class _TimmLoop(_Pipeline):
     "timm's loader with a plain PyTorch loop"
-    def __init__(self,
-        rows,   # Table with rows of train and valid
-        arch,   # timm's name of the model
-        size,   # Height and width of the input, pixels
-        bs,     # X-rays per batch
-        device, # Where to train
-        pretrained=False, # Start from ImageNet weights?
-        lr=1e-3, # Learning rate
-    ):
+    def __init__(self, rows, arch, size, bs, device, pretrained=False, lr=1e-3):
         bs = min(bs, (rows.split == 'train').sum().item()) # timm drops a batch that is not full
         workers = os.cpu_count() if device.type == 'cpu' else min(16, os.cpu_count())
         mean, std = model_stats(arch)
         self.device = device
+        vocab = sorted(set(rows.label))
         def loader(split):
+            opened = _Opened(rows[rows.split == split], vocab)
             return timm.data.create_loader(
-                _Opened(rows[rows.split == split], sorted(set(rows.label))), (3, size, size), bs,
-                is_training=split == 'train', use_prefetcher=device.type == 'cuda', num_workers=workers,
-                device=device, mean=mean, std=std)
+                opened, (3, size, size), bs, is_training=split == 'train', num_workers=workers,
+                use_prefetcher=device.type == 'cuda', device=device, mean=mean, std=std)
         self.train = loader('train')
         self.test = loader('valid')
         self.model = build_model(arch, 2, pretrained).to(device, memory_format=torch.channels_last)
@@ -177,12 +161,11 @@ class _TimmLoop(_Pipeline):
     def unpack(self, path): return Image.open(path).convert('RGB')
 
     def _ready(self, batch):
-        return batch[0].to(self.device, memory_format=torch.channels_last), batch[1].to(self.device)
+        x, y = batch
+        return x.to(self.device, memory_format=torch.channels_last), y.to(self.device)
 
     def items(self):
         for i in range(len(self.paths)): self.train.dataset[i]
-
-    def transforms(self): pass
 
     def resident(self):
         self.model.train()
@@ -196,7 +179,8 @@ class _TimmLoop(_Pipeline):
 
     def infer(self):
         self.model.eval()
-        with torch.no_grad(): return torch.cat([self.model(self._ready(batch)[0]).cpu() for batch in self.test])
+        with torch.no_grad():
+            return torch.cat([self.model(self._ready(batch)[0]).cpu() for batch in self.test])
 
 def _walkthrough(rows, arch, size, bs, device, pretrained=False, mixup=0.):
     "The walkthrough's learner"
@@ -208,49 +192,49 @@ def _vision_learner(rows, arch, size, bs, device, pretrained=False):
     block = DataBlock((ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=ColSplitter(), item_tfms=Resize(size), batch_tfms=aug_transforms())
     dls = block.dataloaders(rows.assign(is_valid=rows.split == 'valid'), bs=bs, device=device)
-    ours = dict(pretrained_cfg_overlay=dict(state_dict=packaged_weights(arch))) if pretrained else {} # no hub
-    return vision_learner(dls, arch, pretrained=pretrained, **ours)
+    weights = {}
+    if pretrained: weights = dict(pretrained_cfg_overlay=dict(state_dict=packaged_weights(arch))) # no hub
+    return vision_learner(dls, arch, pretrained=pretrained, **weights)
 
 _PIPELINES = ['walkthrough', 'vision_learner', 'timm loop', 'cxr_nb']
 
-def _make_pipeline(name, path, arch='tf_efficientnet_lite0', size=128, bs=32, device=None):
-    "One of the four ways, ready to be timed; raises `ValueError` for another name"
-    if name not in _PIPELINES: raise ValueError(f"There is no pipeline '{name}'; the four are {', '.join(_PIPELINES)}.")
+def _make_pipeline(name, rows, arch='tf_efficientnet_lite0', size=128, bs=32, device=None):
+    "One of the four ways, ready to be timed"
     device = torch.device(device or default_device())
-    paths = _files(path, 'train')
-    settings = _rows(path), arch, size, bs, device
+    settings = rows, arch, size, bs, device
     if name == 'timm loop': return _TimmLoop(*settings)
-    if name == 'walkthrough': return _Pipeline(_walkthrough(*settings), PILImage.create, paths)
-    if name == 'vision_learner': return _Pipeline(_vision_learner(*settings), PILImage.create, paths)
-    dls = get_dls(_rows(path), bs, size, device=device)
+    if name == 'walkthrough': return _Pipeline(_walkthrough(*settings), rows)
+    if name == 'vision_learner': return _Pipeline(_vision_learner(*settings), rows)
+    dls = get_dls(rows, bs, size, device=device)
     learn = get_learner(dls, build_model(arch, 2, pretrained=False)).add_cb(ChannelsLast())
-    ours = _Ours(learn, partial(read_xray, size=size), paths)
+    ours = _Ours(learn, rows, partial(read_xray, size=size))
     vocab = list(dls.vocab)
     ours.classifier = Classifier([learn.model], arch, size, imagenet_stats, vocab, vocab[1:], flip_tta=False)
-    ours.test = _files(path, 'test')
+    ours.test = _paths(rows, 'valid')
     return ours
 
 # %% ../nbs/22_speed.ipynb #625b12d4
 _STAGES = {
     'decode, first epoch': 'decode',
     'decode and item transforms, later epochs': 'items',
-    'transforms of the batch': 'transforms',
     'steps on a resident batch': 'resident',
     'later epoch': 'epoch',
     'inference': 'infer'}
 
 def _sample(table, n, to):
-    "Copy n X-rays, evenly over all of train, as train and as test"
-    rows = table[table.split == 'train']
-    chosen = rows.iloc[np.linspace(0, len(rows) - 1, n).round().astype(int)]
+    "Copy n X-rays, evenly over all of train, as train and as valid"
+    train = table[table.split == 'train']
+    chosen = train.iloc[np.linspace(0, len(train) - 1, n).round().astype(int)]
+    rows = []
     for i, row in enumerate(chosen.itertuples()):
-        for split in ('train', 'test'):
-            (to/split/row.label).mkdir(parents=True, exist_ok=True)
+        for split in ('train', 'valid'):
+            (to/split).mkdir(parents=True, exist_ok=True)
             # without its permissions: it may be read-only
-            file = shutil.copyfile(row.path, to/split/row.label/f'{i}-{row.path.name}')
+            file = shutil.copyfile(row.path, to/split/f'{i}-{row.path.name}')
             # other bytes, so that no repeated X-ray finds its square kept
             with open(file, 'ab') as f: f.write(i.to_bytes(4))
-    return to
+            rows.append(dict(path=file, label=row.label, split=split))
+    return pd.DataFrame(rows).sort_values('split', ignore_index=True)
 
 def _new_copies(paths, size, cache):
     with mock.patch.dict(os.environ, CXR_CACHE=str(cache)): cached_squares(paths, size)
@@ -265,58 +249,63 @@ def bench(
     device=None, # 'cpu', 'cuda' or 'mps'; default: fastai's choice
     quick=False, # Leave out `torch.compile`, which takes minutes?
 ) -> dict:     # The record: seconds[stage][pipeline] by round, step_ways, machine and versions
-    "Time the four pipelines side by side; raises `ValueError` for a device that is not there or too few X-rays"
+    "Time the four pipelines side by side; raises `ValueError` for a missing device or too few X-rays"
     use_device(device)
     device = default_device()
     table = source if isinstance(source, pd.DataFrame) else read_dataset(source)
     for name, value, least in (('bs', bs, 2), ('rounds', rounds, 1), ('xrays', xrays, 2*bs)):
-        what = f' for batches of {bs}' if name == 'xrays' else ''
-        if value < least: raise ValueError(f'{name}={value} is too few; take at least {least}{what}.')
-    if dicom := [path for path in table.path[table.split == 'train'] if is_dicom(path)]:
-        raise ValueError(f'{dicom[0]} is a DICOM file, which the other pipelines cannot open; name a folder of JPEGs or PNGs.')
+        if value < least: raise ValueError(f'{name}={value} is too few; take at least {least}.')
+    dicom = next(filter(is_dicom, _paths(table, 'train')), None)
+    if dicom:
+        raise ValueError(f'{dicom} is a DICOM file, which the other pipelines cannot open; '
+                         'name a folder of JPEGs or PNGs.')
     with tempfile.TemporaryDirectory() as tmp:
-        data = _sample(table, xrays, Path(tmp)/'xrays')
-        sample = _files(data, 'train')
+        rows = _sample(table, xrays, Path(tmp)/'xrays')
+        sample = _paths(rows, 'train')
         keep_memory()
-        ways = {name: _make_pipeline(name, data, arch, size, bs, device) for name in _PIPELINES}
+        ways = {name: _make_pipeline(name, rows, arch, size, bs, device) for name in _PIPELINES}
         for p in ways.values(): p.epoch() # warming up
         took = {stage: {name: [] for name in _PIPELINES} for stage in _STAGES}
         for i in range(rounds):
             for stage, method in _STAGES.items():
                 for name, p in ways.items():
-                    first = name == 'cxr_nb' and method == 'decode'
-                    f = partial(_new_copies, sample, size, Path(tmp)/f'round{i}') if first else getattr(p, method)
+                    f = getattr(p, method)
+                    if name == 'cxr_nb' and method == 'decode':
+                        f = partial(_new_copies, sample, size, Path(tmp)/f'round{i}')
                     took[stage][name].append(round(_seconds(f), 4))
-        pixels = statistics.median(np.prod(Image.open(f).size) for f in sample)
-        steps = _step_ways(arch, size, bs, max(rounds, 3), device, not quick).round(5).to_dict('list')
-        return dict(finished=time.strftime('%Y-%m-%d %H:%M'), films=len(sample), arch=arch, size=size, bs=bs,
-                    threads=torch.get_num_threads(), data=dict(name=table.attrs.get('name', 'table'), megapixels=round(pixels/1e6, 2)),
-                    **environment(), seconds=took, step_ways=steps)
+        megapixels = statistics.median(np.prod(Image.open(f).size) for f in sample)/1e6
+    data = dict(name=table.attrs.get('name', 'table'), megapixels=round(megapixels, 2))
+    steps = _step_ways(arch, size, bs, max(rounds, 3), device, not quick).round(5).to_dict('list')
+    return dict(finished=time.strftime('%Y-%m-%d %H:%M'), films=len(sample), arch=arch, size=size, bs=bs,
+                threads=torch.get_num_threads(), data=data, **environment(), seconds=took, step_ways=steps)
 
 # %% ../nbs/22_speed.ipynb #10b1b6c4
 def speed_table(
     record, # As from `bench`
-) -> pd.DataFrame: # A row per stage, a column per pipeline: X-rays per second, NaN where a pipeline has no such stage
+) -> pd.DataFrame: # A row per stage, a column per pipeline: X-rays per second
     "How many X-rays a second each stage lets through, median over the rounds"
-    took = pd.DataFrame(record['seconds']).T.map(np.median)
-    return record['films']/took.where(took > 1e-4)
+    return record['films']/pd.DataFrame(record['seconds']).T.map(np.median)
 
 def ratio_table(
     record, # As from `bench`
-) -> pd.DataFrame: # A row per comparison: target, and ratio (above 1: ours is faster) with its median, least and most
+) -> pd.DataFrame: # A row per comparison: target, and ratio (above 1: ours is faster), median, least, most
     "Ours against the others, with the targets that this course has for X-rays of full size"
     s = {stage: {name: np.array(v) for name, v in per.items()} for stage, per in record['seconds'].items()}
-    ours = s['decode, first epoch']['cxr_nb'] + s['later epoch']['cxr_nb'] # the others decode in each epoch
-    s['first epoch, with its copies'] = {**s['later epoch'], 'cxr_nb': ours}
-    rows = {('decode, first epoch', 'walkthrough'): 3, ('decode and item transforms, later epochs', 'walkthrough'): 15,
-            ('later epoch', 'walkthrough'): 2, ('later epoch', 'vision_learner'): 1.5, ('later epoch', 'timm loop'): 1.05}
-    rows |= {(stage, other): None for stage in ('first epoch, with its copies', 'inference') for other in _PIPELINES[:3]}
-    if record['data']['megapixels'] < .5: rows = dict.fromkeys(rows) # these targets are for X-rays of full size
-    ratios = {(stage, other): s[stage][other]/s[stage]['cxr_nb'] for stage, other in rows}
-    limit = 'later epoch', 'its own resident batches'
-    rows[limit], ratios[limit] = .95, s['steps on a resident batch']['cxr_nb']/s['later epoch']['cxr_nb']
-    found = [(*k, rows[k], np.median(r), r.min(), r.max()) for k, r in ratios.items()]
-    return pd.DataFrame(found, columns='stage against target ratio least most'.split()).set_index(['stage', 'against'])
+    decode = 'decode, first epoch'
+    later = 'later epoch'
+    first = 'first epoch, with its copies'
+    own = 'its own resident batches'
+    s[first] = {**s[later], 'cxr_nb': s[decode]['cxr_nb'] + s[later]['cxr_nb']} # the others decode each time
+    s[later][own] = s['steps on a resident batch']['cxr_nb']
+    targets = {(decode, 'walkthrough'): 3, ('decode and item transforms, later epochs', 'walkthrough'): 15,
+               (later, 'walkthrough'): 2, (later, 'vision_learner'): 1.5, (later, 'timm loop'): 1.05}
+    targets |= {(stage, other): None for stage in (first, 'inference') for other in _PIPELINES[:3]}
+    if record['data']['megapixels'] < .5: targets = dict.fromkeys(targets) # they are for X-rays of full size
+    targets[later, own] = .95
+    ratios = {(stage, other): s[stage][other]/s[stage]['cxr_nb'] for stage, other in targets}
+    rows = [(targets[k], np.median(r), r.min(), r.max()) for k, r in ratios.items()]
+    index = pd.MultiIndex.from_tuples(ratios, names=['stage', 'against'])
+    return pd.DataFrame(rows, index, ['target', 'ratio', 'least', 'most'])
 
 # %% ../nbs/22_speed.ipynb #5b0409ea
 class _Until(Callback):
@@ -332,7 +321,9 @@ class _Until(Callback):
         good = bool(self.curve) and self.curve[-1][1] >= self.target
         return good or time.perf_counter() - self.start > self.limit
 
-    def note(self, auroc): self.curve.append((round(time.perf_counter() - self.start, 1), round(float(auroc), 4)))
+    def note(self, auroc):
+        seconds = time.perf_counter() - self.start
+        self.curve.append((round(seconds, 1), round(float(auroc), 4)))
 
     def _stop(self):
         if self.over(): raise CancelFitException
@@ -362,7 +353,9 @@ def _other_way(name, table, until, device):
         loop = _TimmLoop(*settings, 32, device, pretrained=True, lr=5e-4)
         while not until.over():
             loop.epoch(until)
-            if not until.over(): until.note(roc_auc_score(loop.test.dataset.numbers, loop.infer().softmax(1)[:, 1]))
+            if until.over(): return
+            probs = loop.infer().softmax(1)
+            until.note(roc_auc_score(loop.test.dataset.numbers, probs[:, 1]))
         return
     if name == 'walkthrough':
         learn = _walkthrough(*settings, 64, device, pretrained=True, mixup=.4)
@@ -381,12 +374,10 @@ def time_to_good(
     target=.97,  # Validation AUROC to reach
     seeds=(42,), # A round of all ways for each
     limit=1200,  # Seconds after which a way is stopped
-    ways=tuple(_GOOD_WAYS), # Which of them
     device=None, # 'cpu', 'cuda' or 'mps'; default: fastai's choice
-    notes='',    # What else the machine was doing, for the record
     out=None,    # JSON file of records, to which this one is added as it grows
-) -> dict:       # target, limit, machine, and for each way its runs: seed, curve of (seconds, AUROC), CPU seconds
-    "Time five ways from a folder to a good network, on one split; raises `ValueError` for more than two classes"
+) -> dict:       # target, limit, machine, and each way's runs: seed, curve of (seconds, AUROC), CPU seconds
+    "Time five ways from a folder to a good network, on one split; raises `ValueError`"
     if not 0 < target <= 1:
         raise ValueError(f'target={target} is not above 0 and at most 1; an AUROC of .97 is a good one.')
     source = source or find_data()
@@ -396,33 +387,33 @@ def time_to_good(
     use_device(device)
     device = default_device()
     earlier = json.loads(Path(out).read_text()) if out and Path(out).exists() else []
-    record = dict(data=table.attrs['name'], target=target, limit=limit, threads=torch.get_num_threads(), notes=notes,
-                  **environment(), runs={way: [] for way in ways})
+    record = dict(data=table.attrs['name'], target=target, limit=limit, threads=torch.get_num_threads(),
+                  **environment(), runs={way: [] for way in _GOOD_WAYS})
     keep_memory()
     for seed in seeds:
-        for way in ways:
+        for way in _GOOD_WAYS:
             set_seed(seed, reproducible=True)
             busy = time.process_time()
             with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, CXR_CACHE=cache):
                 until = _Until(target, limit)
                 split = hold_out(read_dataset(source))
-                if way in RECIPES and way != 'walkthrough': _recipe_way(RECIPES[way], split, until, device)
-                else: _other_way(way, split, until, device)
-            busy = round(time.process_time() - busy) # a crowded machine makes the clock slow, and not this
+                if way in _PIPELINES: _other_way(way, split, until, device)
+                else: _recipe_way(RECIPES[way], split, until, device)
+            busy = round(time.process_time() - busy) # the clock is slow on a crowded machine, and this is not
             record['runs'][way].append(dict(seed=seed, curve=until.curve, cpu_seconds=busy))
-            if out:
-                with atomic_write(out) as part: part.write_text(json.dumps([*earlier, record], indent=1) + '\n')
+            if not out: continue
+            with atomic_write(out) as part: part.write_text(json.dumps([*earlier, record], indent=1) + '\n')
     return record
 
 def good_table(
     record, # As from `time_to_good`
-) -> pd.DataFrame: # A row per way and seed: seconds (NaN where the target was not reached), best AUROC, CPU seconds
+) -> pd.DataFrame: # A row per way and seed: seconds (NaN without the target), best AUROC, CPU seconds
     "Seconds to the target, by way and seed"
     rows = []
     for way, runs in record['runs'].items():
         for run in runs:
-            reached = [s for s, auroc in run['curve'] if auroc >= record['target'] and s <= record['limit']]
-            best = max((auroc for _, auroc in run['curve']), default=np.nan)
-            rows.append(dict(way=way, seed=run['seed'], seconds=min(reached, default=np.nan), best=best,
+            curve = pd.DataFrame(run['curve'], columns=['seconds', 'auroc'])
+            reached = curve[(curve.auroc >= record['target']) & (curve.seconds <= record['limit'])]
+            rows.append(dict(way=way, seed=run['seed'], seconds=reached.seconds.min(), best=curve.auroc.max(),
                              cpu_seconds=run['cpu_seconds']))
     return pd.DataFrame(rows)

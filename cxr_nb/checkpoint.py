@@ -115,7 +115,7 @@ class Checkpoint(Callback):
         self.tensors = {}
         if self.file.exists(): self._read()
 
-    def _refuse(self, what):
+    def _reject(self, what):
         raise ValueError(f'{self.file} is the checkpoint of another training ({what}); '
                          'name another file.')
 
@@ -126,7 +126,7 @@ class Checkpoint(Callback):
             raise ValueError(f'{self.file} is damaged, or no checkpoint of a training; '
                              'remove it, and the training starts over.') from e
         for name, value in dict(form=_FORM, **self.about).items():
-            if saved.get(name) != value: self._refuse(f'its {name} differs')
+            if saved.get(name) != value: self._reject(f'its {name} differs')
         self.saved = saved
         self.tensors = _read_tensors(self.file)
         place = {k: saved[k] for k in ('fit', 'epoch', 'batch')}
@@ -228,7 +228,7 @@ def before_fit(self:Checkpoint):
     stopped = self.saved['fit']
     if self.n_fit == stopped: self._restore()
     elif self.n_fit > stopped: self.saved = None # all that was in it is in its place
-    elif len(self.history[self.n_fit - 1]) != self.n_epoch: self._refuse(_OTHER)
+    elif len(self.history[self.n_fit - 1]) != self.n_epoch: self._reject(_OTHER)
 
 @patch
 def _restore(self:Checkpoint):
@@ -237,8 +237,8 @@ def _restore(self:Checkpoint):
     tensors = self.tensors
     model = get_model(self.model)
     weights = _below(tensors, 'model.')
-    if _shapes(weights) != _shapes(model.state_dict()): self._refuse(_OTHER)
-    if saved['size'] != self._size(): self._refuse(_OTHER)
+    if _shapes(weights) != _shapes(model.state_dict()): self._reject(_OTHER)
+    if saved['size'] != self._size(): self._reject(_OTHER)
     model.load_state_dict(weights)
     for i, p in enumerate(self._params()):
         moments = _below(tensors, f'opt.{i}.')

@@ -18,23 +18,29 @@ from .recipe import RECIPES, Recipe
 
 # %% ../nbs/98_commands.ipynb #8049ff29
 def _add_flag(parser, name, type, help, default=None):
-    "Add an argument that is named when it is typed, with hyphens or as Python writes it"
-    names = dict.fromkeys([f'--{name.replace("_", "-")}', f'--{name}'])
-    if type is bool: return parser.add_argument(*names, help=help, action='store_true')
+    "Add an argument that is named when it is typed"
+    flag = '--' + name.replace('_', '-')
+    if type is bool: return parser.add_argument(flag, help=help, action='store_true')
     if default is not None: help = f'{help} (default: {default})'
     many = type is list
     choices = get_args(type)
-    parser.add_argument(*names, help=help, type=str if many or choices else type, choices=choices or None,
-                        nargs='+' if many else None, default=default, dest=name)
+    parser.add_argument(flag, help=help, type=str if many or choices else type, choices=choices or None,
+                        nargs='+' if many else None, default=default)
 
 def _add_settings(parser):
     "Every setting of a recipe as a flag; the help shows what the presets make of it"
     help = docments(Recipe)
+    words = {True: 'yes', False: 'no'}
     for f in fields(Recipe)[1:]: # the first is the name
-        values = ', '.join(f'{name}: {getattr(r, f.name)}' for name, r in RECIPES.items()
-                           if name == 'default' or getattr(r, f.name) != getattr(RECIPES['default'], f.name))
-        type = Literal['yes', 'no'] if f.type is bool else f.type
-        _add_flag(parser, f.name, type, f'{help[f.name]} ({values})'.replace('True', 'yes').replace('False', 'no'))
+        usual = getattr(RECIPES['default'], f.name)
+        values = {name: getattr(r, f.name) for name, r in RECIPES.items()}
+        shown = {'default': usual} | {name: v for name, v in values.items() if v != usual}
+        type = f.type
+        if type is bool:
+            type = Literal['yes', 'no']
+            shown = {name: words[v] for name, v in shown.items()}
+        presets = ', '.join(f'{name}: {v}' for name, v in shown.items())
+        _add_flag(parser, f.name, type, f'{help[f.name]} ({presets})')
 
 def _parser(command):
     "Keyword-only parameters of a function are flags, the others words; `settings` are those of a recipe"
@@ -44,7 +50,9 @@ def _parser(command):
     for name, p in signature(command).parameters.items():
         if p.kind is p.KEYWORD_ONLY: _add_flag(parser, name, p.annotation, help[name], p.default)
         elif p.kind is p.VAR_KEYWORD: _add_settings(parser)
-        else: parser.add_argument(name, help=help[name], type=p.annotation, nargs=None if p.default is p.empty else '?')
+        else:
+            number = None if p.default is p.empty else '?'
+            parser.add_argument(name, help=help[name], type=p.annotation, nargs=number)
     return parser
 
 # %% ../nbs/98_commands.ipynb #dd04251d
@@ -59,12 +67,14 @@ def _check_new(folder, flag='--out'):
 def _check_run(run, *names):
     "Raises `FileNotFoundError` for a folder that lacks a file of a finished run"
     _check_there(run, 'the folder of a finished run')
-    lacks = [Path(run)/name for name in names if Path(run).is_dir() and not (Path(run)/name).is_file()]
-    if lacks: raise FileNotFoundError(f'{lacks[0]} does not exist; name the folder of a finished run of cxr_train.')
+    if not Path(run).is_dir(): return
+    for file in [Path(run)/name for name in names]:
+        if file.is_file(): continue
+        raise FileNotFoundError(f'{file} does not exist; name the folder of a finished run of cxr_train.')
 
 def _check_parent(file):
     folder = Path(file).parent
-    if not folder.is_dir(): raise FileNotFoundError(f'{folder} is no folder; name a file in one that exists as --out.')
+    if not folder.is_dir(): raise FileNotFoundError(f'{folder} is no folder; name a file in one that exists.')
 
 # %% ../nbs/98_commands.ipynb #bea0f21d
 def _print_report(folder):
@@ -74,17 +84,19 @@ def _print_report(folder):
     metrics = pd.DataFrame(report['metrics']['test']['at the operating point']).T.astype(float).round(3)
     rejected = report['rejected']['test']
     print(f"\nPositive: {report['positive']}. {report['note']}.\n"
-          f"{rejected} test X-rays rejected by the input check (counted as errors)\n\n{metrics.to_string()}\n")
-    alike = [k for k in ('sensitivity', 'specificity') if metrics.value[k] < .1]
-    if alike: print(f'Nearly all X-rays get the same call ({alike[0]} {metrics.value[alike[0]]:.3f}); '
-                    'train longer, or choose another --sensitivity with cxr_report.\n')
+          f"{rejected} test X-rays rejected (counted as errors)\n\n{metrics.to_string()}\n")
+    for rate in ('sensitivity', 'specificity'):
+        if metrics.value[rate] < .1:
+            print(f'Nearly all X-rays get the same call ({rate} {metrics.value[rate]:.3f}); '
+                  'train longer, or choose another --sensitivity with cxr_report.\n')
     print(f'Classifier, pictures, predictions and MODEL_CARD.md: {folder}')
 
 def _changed(preset, settings):
     "A preset with other settings: another recipe, and named so, unless nothing but the seed differs"
-    yes_no = {f.name: settings[f.name] == 'yes' for f in fields(Recipe) if f.type is bool and f.name in settings}
-    recipe = replace(preset, **settings | yes_no)
-    return recipe if replace(recipe, seed=preset.seed) == preset else replace(recipe, name=f'{preset.name}-changed')
+    words = dict(yes=True, no=False)
+    recipe = replace(preset, **{name: words.get(value, value) for name, value in settings.items()})
+    if replace(recipe, seed=preset.seed) == preset: return recipe
+    return replace(recipe, name=f'{preset.name}-changed')
 
 def _check_training(path, labels, recipe, test_share, seeds, sensitivity, out, resume):
     "Raises what can be seen to be wrong before anything is imported"
@@ -98,7 +110,9 @@ def _check_training(path, labels, recipe, test_share, seeds, sensitivity, out, r
         raise FileNotFoundError(f'{recipe.weights} is no file of weights; check the path.')
     if resume and not (Path(resume)/'run.json').is_file():
         raise FileNotFoundError(f'{resume} holds no run that was stopped; there is nothing to resume.')
-    if out and any(Path(out).glob('*')) and not any(Path(out).glob('run.json')) and not any(Path(out).glob('seed-*')): _check_new(out)
+    if not out: return
+    begun = [*Path(out).glob('run.json'), *Path(out).glob('seed-*')]
+    if any(Path(out).glob('*')) and not begun: _check_new(out)
 
 def _read(path, **columns):
     "The table of a data set; its notes are printed"
@@ -108,7 +122,7 @@ def _read(path, **columns):
     return table
 
 def cxr_train(
-    path:str=None, # Data set: a folder of X-rays, or a table of labels in it; default: CXR_DATA, else the phantoms
+    path:str=None, # Folder of X-rays, or a table of labels in it; default: CXR_DATA, else the phantoms
     *,
     labels:str=None, # Table of labels; default: labels.csv in the folder, else its class folders
     file_column:str=None, # Heading of the table's files
@@ -118,7 +132,7 @@ def cxr_train(
     positive:list=None, # Positive class, or several; default: the only one that is not called normal
     negative:list=None, # Negative class, or several; default: all that are not positive
     test_share:float=None, # Hold out this share of train, patients whole, where there is no test split
-    skip_unreadable:bool=False, # Leave out X-rays that cannot be read; unreadable.csv in the run's folder lists them
+    skip_unreadable:bool=False, # Leave out X-rays that cannot be read; unreadable.csv in the run lists them
     recipe:Literal[tuple(RECIPES)]='default', # Preset that the other flags change
     seeds:int=None, # Number of networks to train on one split and to average
     sensitivity:float=.97, # Target on validation, above 0 and at most 1
@@ -127,21 +141,23 @@ def cxr_train(
     device:str=None, # cpu, cuda, cuda:1 or mps; default: the best there is
     processes:int=None, # Number of devices to train on; torchrun has started as many processes
     workers:int=None, # Seeds to train in parallel
-    cluster:str=None, # Address of a cluster to train the seeds on: dask://HOST:PORT, ray://HOST:PORT or ray://auto
+    cluster:str=None, # Cluster to train the seeds on: dask://HOST:PORT, ray://HOST:PORT or ray://auto
     **settings, # Fields of `Recipe`
 ):
     "Train on chest X-rays, or on the embedded phantoms, and report on the test"
     settings = {k: v for k, v in settings.items() if v is not None}
-    data = dict(labels=labels, file_column=file_column, label_column=label_column, patient_column=patient_column,
-                split_column=split_column, positive=positive, negative=negative)
-    given = [v for v in (*data.values(), test_share, seeds, out, *settings.values()) if v is not None]
-    if resume and (given or (recipe, sensitivity) != ('default', .97)):
+    data = dict(labels=labels, positive=positive, negative=negative, file_column=file_column,
+                label_column=label_column, patient_column=patient_column, split_column=split_column)
+    given = [*data.values(), test_share, seeds, out, *settings.values()]
+    as_begun = (recipe, sensitivity) == ('default', .97) and not any(v is not None for v in given)
+    if resume and not as_begun:
         raise ValueError('--resume keeps the original settings; leave out the others.')
     if (workers or cluster) and not (seeds or resume):
         raise ValueError('--workers and --cluster share out the trainings of a series; add --seeds.')
     r = _changed(RECIPES[recipe], settings)
     _check_training(path, labels, r, test_share, seeds, sensitivity, out, resume)
-    print(f'Resuming {resume} ...' if resume else f'{r.name}: {r.arch}, {r.size} px, {r.epochs} epochs', flush=True)
+    first = f'Resuming {resume} ...' if resume else f'{r.name}: {r.arch}, {r.size} px, {r.epochs} epochs'
+    print(first, flush=True)
     from cxr_nb import scale
     from cxr_nb.dataset import hold_out
     from cxr_nb.run import resume_run, train_run, train_seeds
@@ -155,11 +171,11 @@ def cxr_train(
         else:
             table = _read(path, **data)
             if test_share:
-                table.attrs['notes'].append(f'The source has no test split; {test_share:g} of its X-rays are held out '
-                                            'as one, patients whole.')
+                table.attrs['notes'].append('The source has no test split; '
+                                            f'{test_share:g} of its X-rays are held out, patients whole.')
                 table = hold_out(table, test_share, split='test')
             words |= dict(recipe=r, out=out, sensitivity=sensitivity)
-            folder = train_run(table, **words) if seeds is None else train_seeds(table, n=seeds, **words)
+            folder = train_seeds(table, n=seeds, **words) if seeds else train_run(table, **words)
     _print_report(folder)
 
 # %% ../nbs/98_commands.ipynb #bea6f58c
@@ -169,7 +185,8 @@ def _no_terminal(): return not (sys.stdout.isatty() and sys.stderr.isatty())
 
 def _lines_for_bars():
     "In a file or a queue's log a bar becomes a line every ten seconds"
-    os.environ |= dict(TQDM_MININTERVAL='10', TQDM_BAR_FORMAT='{desc}: {n_fmt} of {total_fmt} after {elapsed}')
+    os.environ['TQDM_MININTERVAL'] = '10'
+    os.environ['TQDM_BAR_FORMAT'] = '{desc}: {n_fmt} of {total_fmt} after {elapsed}'
     from tqdm import tqdm
     def show(bar, msg=None, pos=None):
         if msg is None: print(bar, file=bar.fp, flush=True)
@@ -205,8 +222,8 @@ def cxr_report(
     run:str, # Folder of the run
     *,
     sensitivity:float=None, # Target on validation, above 0 and at most 1; default: as before. Of --adapt: .95
-    positive:list=None, # Positive class, or several; default: as before. With --external or --adapt: of the source
-    by:str=None, # Columns to split the rates by, such as sex,view; default: as before, or what the source knows
+    positive:list=None, # Positive class, or several; default: as before, or those of the other place
+    by:str=None, # Columns to split the rates by, such as sex,view; default: as before, or all known
     external:str=None, # Report on X-rays of another place: a folder, or a table of labels in it
     adapt:str=None, # Write another classifier for X-rays of another place, beside the run's
     confidence:float=None, # Of --adapt: how sure the sensitivity is to be, above 0 and below 1 (default: .9)
@@ -217,10 +234,11 @@ def cxr_report(
     _check_there(external or adapt, 'the folder that holds your X-rays')
     by = by and by.split(',')
     if external and adapt: raise ValueError('--external and --adapt are two steps; run one after the other.')
-    if external and sensitivity: raise ValueError('--external chooses nothing; leave out --sensitivity, or take --adapt.')
+    if external and sensitivity: raise ValueError('--external chooses nothing; leave out --sensitivity.')
     if confidence and not adapt: raise ValueError('--confidence goes with --adapt.')
     if external: return _print_external(run, _read(external, positive=positive), by)
-    if adapt: return _print_adapted(run, _read(adapt, positive=positive), sensitivity or .95, confidence or .9)
+    if adapt:
+        return _print_adapted(run, _read(adapt, positive=positive), sensitivity or .95, confidence or .9)
     print('Reporting ...', flush=True)
     from cxr_nb.run import report_run
     record = report_run(run, sensitivity, positive, by)
@@ -234,16 +252,17 @@ def _print_table(rows):
 def _print_external(run, table, by):
     "Report on another place"
     from cxr_nb.shift import report_external
-    found = report_external(run, table, by)
-    labels = found['labels'] or 'how they were made is not stated (`reference_standard` in a data_card.json of its folder)'
-    print(f"\n{found['name']}: {found['xrays']} X-rays of {found['patients']} patients, {found['positives']} with "
-          f"{found['positive']}. Threshold {found['threshold']:.3f}, as before.\nTheir labels: {labels}")
-    for why, n in found['rejected'].items(): print(f'Rejected: {n} ({why})')
-    _print_table(found['metrics'])
-    print(f"\nMean probability {found['mean_probability']:.3f}, share of {found['positive']} {found['share']:.3f}")
+    r = report_external(run, table, by)
+    labels = r['labels'] or 'not stated (`reference_standard` in a data_card.json of its folder)'
+    print(f"\n{r['name']}: {r['xrays']} X-rays of {r['patients']} patients, "
+          f"{r['positives']} with {r['positive']}. Threshold {r['threshold']:.3f}, as before.\n"
+          f'How they were labelled: {labels}')
+    for why, n in r['rejected'].items(): print(f'Rejected: {n} ({why})')
+    _print_table(r['metrics'])
+    print(f"\nMean probability {r['mean_probability']:.3f}, share of {r['positive']} {r['share']:.3f}")
     rates = 'sensitivity', 'specificity', 'AUROC'
-    if found['strata']: _print_table({k: v for k, v in found['strata'].items() if k.endswith(rates)})
-    print(f"\nRecord, MODEL_CARD.md, external-{found['name']}.csv and .png: {run}")
+    if r['strata']: _print_table({k: v for k, v in r['strata'].items() if k.endswith(rates)})
+    print(f"\nRecord, MODEL_CARD.md, external-{r['name']}.csv and .png: {run}")
 
 def _print_adapted(run, table, sensitivity, confidence):
     "Adapt to another place"
@@ -252,8 +271,8 @@ def _print_adapted(run, table, sensitivity, confidence):
     file = adapt_run(run, table, sensitivity, confidence)
     point = load_classifier(file).point
     print(f'\n{point}: there sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f}.\n'
-          f'Of new patients it finds {sensitivity:g} or more, with {confidence:.0%} confidence, if they are like these.')
-    if point.specificity < .1: print('Nearly all healthy patients are called positive: the network does not rank these X-rays.')
+          f'With {confidence:.0%} confidence it finds {sensitivity:g} or more of new patients like these.')
+    if point.specificity < .1: print('It cannot rank these X-rays: nearly all are classified positive.')
     print(f'New classifier, to be named in place of the run: {file}')
 
 
@@ -273,8 +292,9 @@ def _begin_maps(folder, run, xrays, method):
     begun = json.dumps([file_stamp(file), method, [file_stamp(f) for f in xrays]])
     folder.mkdir(parents=True, exist_ok=True)
     note = folder/'maps.json'
-    if any(folder.iterdir()) and not (note.is_file() and note.read_text(encoding='utf-8') == begun):
-        raise FileExistsError(f'{folder} holds something else than maps of these answers; name a new folder as --maps.')
+    resuming = note.is_file() and note.read_text(encoding='utf-8') == begun
+    if any(folder.iterdir()) and not resuming:
+        raise FileExistsError(f'{folder} holds other files than these maps; name a new folder as --maps.')
     note.write_text(begun, encoding='utf-8')
 
 def _write_maps(clf, answers, folder, method, trust):
@@ -283,8 +303,8 @@ def _write_maps(clf, answers, folder, method, trust):
     from tqdm import tqdm
     from cxr_nb.files import atomic_write
     from cxr_nb.maps import explain, plot_explanation
-    called = answers[answers.call != 'rejected']
-    for row in tqdm(called.itertuples(), total=len(called), desc='maps', unit='X-ray', leave=False):
+    answered = answers[answers.call != 'rejected']
+    for row in tqdm(answered.itertuples(), total=len(answered), desc='maps', unit='X-ray', leave=False):
         file = folder/numbered_name(row.Index + 1, row.file, '.png')
         if file.exists(): continue
         figure = plot_explanation(explain(clf, row.file, method, trust)).figure
@@ -292,11 +312,13 @@ def _write_maps(clf, answers, folder, method, trust):
         plt.close(figure)
 
 def _print_answers(clf, answers, out, others):
-    counts = answers.call.value_counts()
-    print(', '.join(f'{counts.get(c, 0)} {c}' for c in ('positive', 'negative', 'rejected')) + f': {out}')
+    calls = answers.call.tolist()
+    counts = [f'{calls.count(call)} {call}' for call in ('positive', 'negative', 'rejected')]
+    print(f"{', '.join(counts)}: {out}")
     people = clf.about.get('data', {}).get('card', {}).get('people')
     if people: print(f'Trained on: {people}')
-    if len(answers) <= 5: print(answers[['file', 'probability', 'call', 'class', 'why']].to_string(index=False))
+    columns = ['file', 'probability', 'call', 'class', 'why']
+    if len(answers) <= 5: print(answers[columns].to_string(index=False))
     if others: print(others)
     warned = int(((answers.call != 'rejected') & (answers.why != '')).sum())
     if warned: print(f'{warned} of these answers come with a warning; see the column why.')
@@ -310,14 +332,14 @@ def cxr_predict(
     run:str, # Folder of a run or series, or a classifier's file
     xrays:str, # An X-ray, or a folder of X-rays: images or DICOM files
     *,
-    out:str=None, # New CSV file: file, probability, call, class, why; default: answers.csv, or answers-2.csv and so on
-    maps:str=None, # Folder for pictures of where the classifier found evidence, a PNG for each X-ray with a call
-    sr:str=None, # New folder for DICOM Structured Reports on the DICOM X-rays; needs: pip install 'cxr_nb[sr]'
+    out:str=None, # New CSV file: file, probability, call, class, why; default: answers.csv, answers-2.csv ...
+    maps:str=None, # Folder for maps of the evidence, a PNG for each X-ray that is not rejected
+    sr:str=None, # New folder for DICOM Structured Reports on DICOM X-rays; needs: pip install 'cxr_nb[sr]'
     method:str=None, # How the maps are made; default: what suits the network
-    trust_header:Literal['yes', 'no']='yes', # Heed what a DICOM header says of view and body part?
+    trust_header:Literal['yes', 'no']='yes', # Reject what a DICOM header calls another view or body part?
     device:str=None, # cpu, cuda, cuda:1 or mps; default: the best there is
     workers:int=None, # Processes that share out the X-rays; default: 1
-    cluster:str=None, # Address of a cluster that shares them out: dask://HOST:PORT, ray://HOST:PORT or ray://auto
+    cluster:str=None, # Cluster that shares them out: dask://HOST:PORT, ray://HOST:PORT or ray://auto
 ):
     "Answer for X-rays; the exit status is 1 where some could not be read"
     _check_run(run, 'classifier.safetensors')
@@ -334,16 +356,17 @@ def cxr_predict(
     from cxr_nb.sources import describe_others, find_xrays
     from cxr_nb.train import use_device
     use_device(device)
-    found, others = find_xrays(xrays) if Path(xrays).is_dir() else ([Path(xrays)], [])
+    paths, others = find_xrays(xrays) if Path(xrays).is_dir() else ([Path(xrays)], [])
     trust = trust_header == 'yes'
-    if maps: _begin_maps(Path(maps), run, found, method)
-    with scale.workers(workers, cluster): answers = scale.predict_folder(run, found, out, trust_header=trust)
+    if maps: _begin_maps(Path(maps), run, paths, method)
+    with scale.workers(workers, cluster):
+        answers = scale.predict_folder(run, paths, out, trust_header=trust)
     clf = load_classifier(run)
     _print_answers(clf, answers, out, describe_others(others))
     if sr: _print_reports(write_reports(clf, answers, sr), sr)
     if maps: _write_maps(clf, answers, Path(maps), method, trust)
     unread = int(answers.ood_score.isna().sum())
-    if unread: raise ValueError(f'{unread} of {len(answers)} files could not be read; the column why gives the reasons.')
+    if unread: raise ValueError(f'{unread} of {len(answers)} files could not be read; see the column why.')
 
 # %% ../nbs/98_commands.ipynb #f1090cbf
 def _exportable(run, file):
@@ -372,9 +395,9 @@ def cxr_page(
     run:str,  # Folder of a run or series, or a classifier's file
     file:str, # HTML file to write
     *,
-    runtime:str=None, # Archive of onnxruntime-web, carried over from a computer with a network; default: npm fetches it once
+    runtime:str=None, # Archive of onnxruntime-web from another computer; default: npm fetches it once
 ):
-    "Write a classifier as one web page that opens from disk and sends nothing; needs: pip install 'cxr_nb[page]'"
+    "Write a classifier as one web page that works from disk; needs: pip install 'cxr_nb[page]'"
     _check_there(runtime, 'the archive of onnxruntime-web')
     clf, preds = _exportable(run, file)
     from cxr_nb.page import write_page
@@ -396,18 +419,19 @@ def cxr_compare(
              for folder, clf in zip((run, other), classifiers)]
     c = compare_models(*tests, *(clf.point for clf in classifiers))
     print(f'a: {run}\nb: {other}\n\n{c.table.round(3).to_string()}\n\n'
-          f'{c.only_a} X-rays only a has right, {c.only_b} only b; permutation test by patient: p = {c.p:.3f}')
+          f'X-rays that only a has right: {c.only_a}, only b: {c.only_b}; '
+          f'permutation test by patient: p = {c.p:.3f}')
 
 # %% ../nbs/98_commands.ipynb #7fc4aaa7
 def cxr_audit(
-    path:str=None, # Data set: a folder of X-rays, or a table of labels in it; default: CXR_DATA, else the phantoms
+    path:str=None, # Folder of X-rays, or a table of labels in it; default: CXR_DATA, else the phantoms
     *,
     labels:str=None, # Table of labels; default: labels.csv in the folder, else its class folders
     positive:list=None, # Positive class, or several; default: the only one that is not called normal
     negative:list=None, # Negative class, or several; default: all that are not positive
     out:str=None, # New folder of the report; default: audits/<time>-<name>
 ):
-    "What would a folder of chest X-rays let a network cheat with? Writes JSON and a page, and prints the flags"
+    "What would these X-rays let a network cheat with? Prints flags, and writes JSON and a page"
     _check_there(path, 'the folder that holds your X-rays')
     _check_new(out)
     print('Auditing ...', flush=True)
@@ -439,7 +463,8 @@ def cxr_bench(
     from cxr_nb.bench import bench, good_table, ratio_table, speed_table, time_to_good
     if target:
         record = time_to_good(path, target, range(42, 42 + seeds), device=device, out=out)
-        return print(f'Seconds to a validation AUROC of {target:g}:\n\n{good_table(record).to_string(index=False)}')
+        times = good_table(record).to_string(index=False)
+        return print(f'Seconds to a validation AUROC of {target:g}:\n\n{times}')
     record = bench(path, size=size, bs=bs, xrays=xrays, rounds=rounds, device=device, quick=quick)
     if out: Path(out).write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
     print(f'X-rays per second:\n\n{speed_table(record).round(1).to_string()}\n\n'

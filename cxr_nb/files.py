@@ -9,7 +9,7 @@ __all__ = []
 import os
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
@@ -22,10 +22,10 @@ def cache_folder() -> Path: # It need not exist yet
 # %% ../nbs/91_files.ipynb #bae9473f
 def file_stamp(
     file, # Path of a file
-) -> tuple: # Its absolute path, size in bytes, and times in nanoseconds; the path alone where there is no such file
+) -> tuple: # Its absolute path, size in bytes, and times in nanoseconds; the path alone of a missing file
     "Changes whenever a file does, without reading it; ctime cannot be set back"
     try: s = Path(file).stat()
-    except OSError: return str(Path(file).absolute()), # whoever reads the file will say what is wrong
+    except OSError: return str(Path(file).absolute()), # reading it will tell what is wrong
     return str(Path(file).absolute()), s.st_size, s.st_mtime_ns, s.st_ctime_ns
 
 # %% ../nbs/91_files.ipynb #fcdaa977
@@ -36,7 +36,7 @@ os.umask(_UMASK) # it cannot be asked for without being set
 def atomic_write(
     file, # File to write or replace
 ): # A context manager that gives the file to write instead (Path), beside it
-    "Write, sync, then rename: whatever happens leaves the old file or the new one; raises `OSError` where it cannot be written"
+    "Write, sync, then rename: whatever happens leaves the old file or the new one; raises `OSError`"
     part = Path(f'{file}.part')
     try:
         yield part
@@ -50,23 +50,27 @@ def atomic_write(
         with suppress(OSError): part.unlink(missing_ok=True)
 
 # %% ../nbs/91_files.ipynb #0cbbeb96
+def _made(folder):
+    "Make a folder; False where it is there already"
+    try: folder.mkdir(parents=True)
+    except FileExistsError: return False
+    except OSError as e:
+        raise OSError(f'{folder} cannot be made ({e.strerror}); name a folder that can be written.') from e
+    return True
+
 @contextmanager
 def new_folder(
     out,  # Folder to make, or None for one below `base`
     base, # Where it goes by default, such as 'runs'
     name, # and the end of its name there
-): # A context manager that gives the folder (Path), which nobody else has
-    "Make a folder, and take it away if something fails while it is empty; raises `FileExistsError` where `out` is there"
+): # A context manager that gives the folder (Path)
+    "Make a folder, removed again if something fails while it is empty; raises `FileExistsError`, `OSError`"
     stem = f'{datetime.now():%Y%m%d-%H%M%S}-{name}'
-    for i in count(1):
-        folder = Path(out) if out else Path(base)/(stem if i == 1 else f'{stem}-{i}')
-        try: folder.mkdir(parents=True)
-        except FileExistsError:
-            what = f'{out} exists already; name a new folder as --out, so that nothing earlier is lost.'
-            if out: raise FileExistsError(what) from None
-        except OSError as e:
-            raise OSError(f'{folder} cannot be made ({e.strerror}); name a folder that can be written as --out.') from e
-        else: break
+    names = chain([stem], (f'{stem}-{i}' for i in count(2)))
+    folders = [Path(out)] if out else (Path(base)/name for name in names)
+    folder = next(filter(_made, folders), None)
+    if folder is None:
+        raise FileExistsError(f'{out} exists already; name a new folder as --out, so that nothing is lost.')
     try: yield folder
     except BaseException:
         with suppress(OSError): folder.rmdir()
@@ -88,4 +92,5 @@ def check_share(
     value, # The share
 ): # Nothing
     "Raises `ValueError` for what is not above 0 and at most 1"
-    if not 0 < value <= 1: raise ValueError(f'{name}={value} is out of range; take more than 0 and at most 1.')
+    if not 0 < value <= 1:
+        raise ValueError(f'{name}={value} is out of range; take more than 0 and at most 1.')

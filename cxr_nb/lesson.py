@@ -8,7 +8,7 @@ __all__ = ['as_number', 'as_numbers', 'json', 'np', 'os', 'pd', 'plt', 'tempfile
 # %% ../nbs/95_lesson.ipynb #47a4cba2
 import os, warnings
 os.environ['TQDM_DISABLE'] = '1' # no progress bars in a saved lesson
-if 'IN_TEST' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1') # lessons are tested at once, and threads would wait
+if 'IN_TEST' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1') # lessons are tested at once
 import json, tempfile
 from pathlib import Path
 import matplotlib.pyplot as plt
@@ -20,8 +20,9 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 _all_ = ['json', 'np', 'os', 'pd', 'plt', 'tempfile', 'Path', 'test_close', 'test_eq', 'test_fail']
 
-warnings.filterwarnings('ignore', module=r'(torch|tqdm|captum|fastai|timm)\b') # nothing that a reader could act on
-if get_ipython(): set_matplotlib_formats('jpeg', pil_kwargs=dict(quality=80, optimize=True)) # noise makes heavy PNGs
+warnings.filterwarnings('ignore', module=r'(torch|tqdm|captum|fastai|timm)\b') # nothing to act on
+if get_ipython(): # noise makes heavy PNGs
+    set_matplotlib_formats('jpeg', pil_kwargs=dict(quality=80, optimize=True))
 
 # %% ../nbs/95_lesson.ipynb #6dc5bb2b
 def as_number(
@@ -38,7 +39,8 @@ def as_numbers(
 ) -> set:   # The whole numbers it means, or None where it is something else
     "A list of numbers, whatever its form: `[2, 3]`, `{2, 3}`, `'2, 3'`, an array"
     if isinstance(answer, str): answer = answer.replace(',', ' ').split()
-    if isinstance(answer, (set, frozenset)): answer = list(answer)
-    try: numbers = np.atleast_1d(np.asarray(answer, float)).ravel()
+    if isinstance(answer, set): answer = list(answer)
+    try: numbers = np.asarray(answer, float).ravel()
     except (TypeError, ValueError): return None
-    return {int(n) for n in numbers} if np.isfinite(numbers).all() and (numbers % 1 == 0).all() else None
+    whole = np.isfinite(numbers).all() and (numbers % 1 == 0).all()
+    return {int(n) for n in numbers} if whole else None

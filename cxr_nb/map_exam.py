@@ -6,7 +6,6 @@
 __all__ = []
 
 # %% ../nbs/23_map_exam.ipynb #237541f7
-import base64, io, json
 from copy import deepcopy
 from dataclasses import replace
 import numpy as np
@@ -17,7 +16,7 @@ from scipy import ndimage
 from scipy.special import expit
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
-from .film import read_image
+from .files import check_share
 from .confidence import log_odds, bootstrap_weights, rate_interval
 from .maps import enlarge_maps
 
@@ -34,9 +33,9 @@ def _otsu(values, bins=256):
     apart[ok] = n[ok]*rest[ok]*(total[ok]/n[ok] - (total[-1] - total[ok])/rest[ok])**2
     return edge[1 + apart.argmax()]
 
-def _iou(found, mask):
-    union = (found | mask).sum()
-    return (found & mask).sum()/union if union else np.nan
+def _iou(area, mask):
+    union = (area | mask).sum()
+    return (area & mask).sum()/union if union else np.nan
 
 def map_scores(
     maps,  # Maps of X-rays, on any grid
@@ -44,17 +43,19 @@ def map_scores(
     cut=.5, # Share of a map's maximum above which a pixel counts as found, 0 to 1: see `choose_cut`
 ) -> pd.DataFrame: # A row per X-ray: hit, energy, AUPRC, IoU (Otsu), IoU (cut), each 0 to 1
     "How well maps find lesions; raises `ValueError` for an X-ray without one"
-    if len(maps) != len(masks): raise ValueError(f'{len(maps)} maps and {len(masks)} masks; give one mask per map.')
-    if empty := [i for i, m in enumerate(masks) if not m.any()]:
-        raise ValueError(f'X-ray {empty[0]} (counted from 0) has no lesion to find; leave normal ones out.')
+    if len(maps) != len(masks):
+        raise ValueError(f'{len(maps)} maps and {len(masks)} masks; give one mask per map.')
+    empty = [i for i, m in enumerate(masks) if not m.any()]
+    if empty: raise ValueError(f'X-ray {empty[0]} (counted from 0) has no lesion; leave normal ones out.')
     rows = []
     for m, mask in zip(maps, masks):
         m = enlarge_maps(m[None], mask.shape)[0]
         evidence = np.maximum(m, 0)
-        energy = (evidence*mask).sum()/evidence.sum() if evidence.any() else 0.
-        rows.append({'hit': mask[m == m.max()].mean(), 'energy': energy, # a flat map points everywhere, and hits as often
+        rows.append({'hit': mask[m == m.max()].mean(), # a flat map points everywhere
+                     'energy': (evidence*mask).sum()/evidence.sum() if evidence.any() else 0.,
                      'AUPRC': average_precision_score(mask.ravel(), m.ravel()),
-                     'IoU (Otsu)': _iou(m >= _otsu(m), mask), 'IoU (cut)': _iou(m >= cut*m.max(), mask)})
+                     'IoU (Otsu)': _iou(m >= _otsu(m), mask),
+                     'IoU (cut)': _iou(m >= cut*m.max(), mask)})
     return pd.DataFrame(rows)
 
 def choose_cut(
@@ -71,20 +72,21 @@ def choose_cut(
 def lung_prior(
     squares, # Squares of training X-rays (X-rays, size, size), uint8
 ) -> np.ndarray: # (size, size), 1 in the lungs of the average X-ray, else 0
-    "Where lungs usually are: what is darker than its surroundings in the average X-ray and does not touch the edge"
+    "Where lungs usually are: darker than their surroundings in the average X-ray, and not at its edge"
     mean = np.mean(squares, 0)
     local = mean - ndimage.gaussian_filter(mean, len(mean)/8)
     parts, n = ndimage.label(local < _otsu(local))
-    edge = set(np.r_[parts[0], parts[-1], parts[:, 0], parts[:, -1]])
-    return np.isin(parts, [i for i in range(1, n + 1) if i not in edge]).astype(np.float32)
+    edge = np.r_[parts[0], parts[-1], parts[:, 0], parts[:, -1]]
+    inner = np.setdiff1d(np.arange(1, n + 1), edge)
+    return np.isin(parts, inner).astype(np.float32)
 
 def pooled(
     masks, # True inside the lesion (height, width), bool
     cells, # Rows and columns of the grid
 ) -> np.ndarray: # (X-rays, cells, cells), share of each cell that is lesion, 0 to 1
     "The truth on a coarse grid: no map of that grid can be expected to be better"
-    def one(mask): return F.adaptive_avg_pool2d(torch.tensor(mask[None, None], dtype=torch.float32), cells)[0, 0].numpy()
-    return np.stack([one(mask) for mask in masks])
+    def coarse(mask): return F.adaptive_avg_pool2d(torch.tensor(mask[None], dtype=torch.float32), cells)[0]
+    return np.stack([coarse(mask).numpy() for mask in masks])
 
 # %% ../nbs/23_map_exam.ipynb #baf948ee
 def score_table(
@@ -93,8 +95,11 @@ def score_table(
     n=2000,   # Resamples
 ) -> pd.DataFrame: # A row per measure: value, and the ends of its 95 % interval
     "Means over X-rays with intervals over patients; raises `ValueError` for fewer than ten patients"
-    W = bootstrap_weights(patients, n)
-    rows = {k: (v.mean(), *np.percentile(W@v.values/W.sum(1), [2.5, 97.5])) for k, v in scores.items()}
+    weights = bootstrap_weights(patients, n)
+    rows = {}
+    for name, values in scores.items():
+        means = weights@values.values/weights.sum(1)
+        rows[name] = values.mean(), *np.percentile(means, [2.5, 97.5])
     if 'hit' in rows: rows['hit'] = rate_interval(scores.hit.values, patients)
     return pd.DataFrame(rows, index=['value', 'low', 'high']).T
 
@@ -112,22 +117,24 @@ def swap_curve(
     for step, share in zip(steps, shares):
         first = order[:round(share*len(order))]
         step[first] = other.ravel()[first]
-    return expit(log_odds(clf.logits(steps.reshape(-1, *square.shape)), clf.vocab, clf.positive)/clf.temperature)
+    logits = clf.logits(steps.reshape(-1, *square.shape))
+    return expit(log_odds(logits, clf.vocab, clf.positive)/clf.temperature)
 
 # %% ../nbs/23_map_exam.ipynb #728e40d1
 def randomised(
     clf,   # A `Classifier`
-    share, # Share of the layers that forget what they have learnt, counted from the answer, above 0 and at most 1
+    share, # Share of the layers that forget, counted from the answer, above 0 and at most 1
     seed=0, # Of the new weights
 ) -> 'Classifier': # Another one; the first stays as it is
     "Replace what the last layers have learnt by noise; raises `ValueError` for a share out of range"
-    if not 0 < share <= 1: raise ValueError(f'share={share} is no share of the layers; take one above 0 and at most 1.')
+    check_share('share', share)
     members = deepcopy(clf.members)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for net in members:
             layers = [m for m in net.modules() if hasattr(m, 'reset_parameters')]
-            for m in layers[-max(1, round(share*len(layers))):]: m.reset_parameters()
+            last = max(1, round(share*len(layers)))
+            for m in layers[-last:]: m.reset_parameters()
     return replace(clf, members=members)
 
 def map_correlation(
@@ -135,48 +142,7 @@ def map_correlation(
     b, # Others of the same shape
 ) -> np.ndarray: # (X-rays,), -1 to 1; 0 where a map is flat
     "Spearman's rank correlation of two maps of each X-ray"
-    flat = [np.ptp(x) == 0 or np.ptp(y) == 0 for x, y in zip(a, b)]
-    return np.array([0. if f else spearmanr(np.ravel(x), np.ravel(y)).statistic for x, y, f in zip(a, b, flat)])
-
-# %% ../nbs/23_map_exam.ipynb #839ca6d0
-_PAGE = """<div id="{id}"><p>X-ray 1 of {n}: click on the lesion.</p>
-<img alt="A chest X-ray; click on the lesion" style="cursor:crosshair;width:420px;height:auto" draggable="false">
-<textarea readonly hidden rows="4" style="width:420px"></textarea></div>
-<script>(() => {{
-  const box = document.getElementById("{id}"), films = {films}, clicks = []
-  const says = box.querySelector("p"), film = box.querySelector("img"), line = box.querySelector("textarea")
-  film.src = films[0]
-  film.onclick = e => {{
-    const r = film.getBoundingClientRect()
-    clicks.push([(e.clientX - r.left)/r.width, (e.clientY - r.top)/r.height].map(v => +v.toFixed(3)))
-    if (clicks.length < films.length) {{
-      film.src = films[clicks.length]
-      says.textContent = `X-ray ${{clicks.length + 1}} of {n}: click on the lesion.`
-    }} else {{
-      film.hidden = true; line.hidden = false; line.value = "clicks = " + JSON.stringify(clicks)
-      says.textContent = "Done. Copy this line into the next cell:"
-    }}
-  }}
-}})()</script>"""
-
-def click_page(
-    xrays, # Paths of X-rays
-) -> str:  # HTML
-    "A page that shows one X-ray after the other and notes where you click"
-    def url(f):
-        out = io.BytesIO()
-        read_image(f).save(out, 'JPEG', quality=80)
-        return f'data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}'
-    return _PAGE.format(id=f'clicks-{abs(hash(tuple(map(str, xrays))))}', n=len(xrays), films=json.dumps([url(f) for f in xrays]))
-
-def click_maps(
-    clicks, # For each X-ray the point clicked, (x, y) as shares of width and height, 0 to 1
-    masks,  # For each X-ray, True inside the lesion (height, width), bool
-) -> list:  # For each X-ray a map that is 1 at the click and 0 elsewhere
-    "Clicks as maps, for `map_scores`; raises `ValueError` where there is not one click per X-ray"
-    if len(clicks) != len(masks): raise ValueError(f'{len(clicks)} clicks for {len(masks)} X-rays; click once on each.')
-    maps = [np.zeros(m.shape, np.float32) for m in masks]
-    for m, (x, y) in zip(maps, clicks):
-        h, w = m.shape
-        m[min(int(y*h), h - 1), min(int(x*w), w - 1)] = 1
-    return maps
+    def one(x, y):
+        if np.ptp(x) == 0 or np.ptp(y) == 0: return 0.
+        return spearmanr(np.ravel(x), np.ravel(y)).statistic
+    return np.array([one(x, y) for x, y in zip(a, b)])

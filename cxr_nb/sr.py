@@ -8,7 +8,6 @@ __all__ = ['structured_report', 'write_reports']
 # %% ../nbs/20_sr.ipynb #c0038e6d
 import warnings
 from collections import defaultdict
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tqdm import tqdm
@@ -19,17 +18,19 @@ from .sources import printable
 
 # %% ../nbs/20_sr.ipynb #231dc8d6
 _UIDS = 'SOPClassUID', 'SOPInstanceUID', 'SeriesInstanceUID', 'StudyInstanceUID' # what a report refers to
-_PATIENT = ('PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex', 'AccessionNumber', 'StudyID', 'StudyDate', 'StudyTime')
+_PATIENT = ('PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex',
+            'AccessionNumber', 'StudyID', 'StudyDate', 'StudyTime')
 _IF_THERE = 'IssuerOfPatientID', 'ReferringPhysicianName', 'StudyDescription'
 
 def _evidence(file):
-    "What a report refers to, with empty tags for the patient; and those that the file has, to be copied as they are"
+    "What a report refers to, with empty tags for the patient; and the tags to copy from the file"
     from pydicom import Dataset
     header = read_tags(file, [*_UIDS, *_PATIENT, *_IF_THERE])
     evidence = Dataset()
     for tag in _UIDS: evidence[tag] = header[tag]
     for tag in _PATIENT: setattr(evidence, tag, '')
-    return evidence, [header[tag] for tag in (*_PATIENT, *_IF_THERE) if tag in header]
+    copied = [header[tag] for tag in (*_PATIENT, *_IF_THERE) if tag in header]
+    return evidence, copied
 
 # %% ../nbs/20_sr.ipynb #0060a07c
 def check_highdicom():
@@ -48,16 +49,19 @@ def _plain(text, most=64):
     return clean.encode()[:most].decode(errors='ignore').strip() or '-'
 
 def _finding(clf):
-    "The code of what is looked for: SNOMED's for pneumonia, else a private one"
+    "The code of the positive class: SNOMED's for pneumonia, else a private one"
     name = _plain(class_name(clf.positive))
-    return ('233604007', 'SCT', 'Pneumonia') if name.upper() == 'PNEUMONIA' else (_plain(name, 16), '99CXRNB', name)
+    if name.upper() == 'PNEUMONIA': return '233604007', 'SCT', 'Pneumonia'
+    return _plain(name, 16), '99CXRNB', name
 
 def _algorithm(clf):
     "Name, version and parameters of what has answered"
     recipe = clf.about.get('recipe', {}).get('name', 'unknown')
     version = clf.about.get('versions', {}).get('cxr_nb', 'unknown')
-    return (_plain(f'cxr_nb {clf.arch}'), _plain(f"{version}, classifier {clf.about.get('id', 'unknown')}"),
-            [_plain(f'recipe {recipe}'), f'threshold {clf.point.threshold:.6g}', f'temperature {clf.temperature:.6g}'])
+    name = f"{version}, classifier {clf.about.get('id', 'unknown')}"
+    parameters = [_plain(f'recipe {recipe}'), f'threshold {clf.point.threshold:.6g}',
+                  f'temperature {clf.temperature:.6g}']
+    return _plain(f'cxr_nb {clf.arch}'), _plain(name), parameters
 
 def _comment(answer):
     "What this is not, and what there is to know about the X-ray"
@@ -70,16 +74,16 @@ def _content(clf, answer, evidence):
     from pydicom.sr.codedict import codes
     from pydicom.uid import generate_uid
     code = sr.CodedConcept
-    share = partial(sr.Measurement, unit=codes.UCUM.NoUnits)
-    threshold = share(code('THRESHOLD', '99CXRNB', 'Positive from this probability'), round(float(clf.point.threshold), 6))
-    assessed = answer.call != 'rejected'
-    values = [share(code('2931005', 'SCT', 'Probability'), round(float(answer.probability), 6))] if assessed else []
+    def share(name, value): return sr.Measurement(code(*name), round(float(value), 6), codes.UCUM.NoUnits)
+    values = [share(('THRESHOLD', '99CXRNB', 'Positive from this probability'), clf.point.threshold)]
+    if answer.call != 'rejected':
+        values.insert(0, share(('2931005', 'SCT', 'Probability'), answer.probability))
     call = sr.QualitativeEvaluation(code('CALL', '99CXRNB', 'Call'), code(*_CALLS[answer.call]))
+    source = sr.SourceImageForMeasurementGroup(evidence.SOPClassUID, evidence.SOPInstanceUID)
     group = sr.MeasurementsAndQualitativeEvaluations(
         sr.TrackingIdentifier(generate_uid(), 'answer'), finding_type=code(*_finding(clf)),
-        algorithm_id=sr.AlgorithmIdentification(*_algorithm(clf)), measurements=[*values, threshold],
-        qualitative_evaluations=[call],
-        source_images=[sr.SourceImageForMeasurementGroup(evidence.SOPClassUID, evidence.SOPInstanceUID)])
+        algorithm_id=sr.AlgorithmIdentification(*_algorithm(clf)), measurements=values,
+        qualitative_evaluations=[call], source_images=[source])
     group[0].ContentSequence.append(sr.TextContentItem(codes.DCM.Comment, _comment(answer), 'CONTAINS'))
     device = sr.DeviceObserverIdentifyingAttributes(generate_uid(entropy_srcs=_algorithm(clf)[:2]), 'cxr_nb')
     observer = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
@@ -96,15 +100,18 @@ def structured_report(
     from highdicom.sr import ComprehensiveSR
     from pydicom.uid import generate_uid
     evidence, patient = _evidence(answer.file)
-    report = ComprehensiveSR([evidence], _content(clf, answer, evidence), series or generate_uid(), 9000, generate_uid(), number,
-                             manufacturer='cxr_nb', is_complete=True, series_description='cxr_nb, not a medical device',
-                             specific_character_set='ISO_IR 192')
+    report = ComprehensiveSR(
+        [evidence], _content(clf, answer, evidence), series or generate_uid(), 9000, generate_uid(), number,
+        manufacturer='cxr_nb', is_complete=True, series_description='cxr_nb, not a medical device',
+        specific_character_set='ISO_IR 192')
     for element in patient: report.add(element)
     return report
 
 # %% ../nbs/20_sr.ipynb #2edbe36f
-_XRAYS = {'1.2.840.10008.5.1.4.1.1.1': 'CR', '1.2.840.10008.5.1.4.1.1.1.1': 'DX, to be shown',
-          '1.2.840.10008.5.1.4.1.1.1.1.1': 'DX, to be processed', '1.2.840.10008.5.1.4.1.1.7': 'secondary capture'}
+_XRAYS = ('1.2.840.10008.5.1.4.1.1.1',     # CR
+          '1.2.840.10008.5.1.4.1.1.1.1',   # DX, for presentation
+          '1.2.840.10008.5.1.4.1.1.1.1.1', # DX, for processing
+          '1.2.840.10008.5.1.4.1.1.7')     # secondary capture
 
 def _lacks(file):
     "Why there can be no report on a file; '' where there can be one"
@@ -135,6 +142,6 @@ def write_reports(
                     report = structured_report(clf, answer, series[study], i)
                     report.save_as(Path(folder)/numbered_name(i, answer.file, '.dcm'))
             except OSError: raise
-            except Exception: reason = 'with a header that is damaged' # whose words may be a name
+            except Exception: reason = 'with a header that is damaged' # the error's words may be a name
         reasons.append(reason)
     return reasons
