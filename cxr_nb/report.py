@@ -12,9 +12,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from sklearn.metrics import ConfusionMatrixDisplay
 from .files import atomic_write, check_share
-from .dataset import class_name, positive_classes, subgroup_of
+from .dataset import class_name, positive_classes
 from .evaluate import OperatingPoint
 from .confidence import (decisions, error_blocks, metrics_table, plot_curves, plot_strata,
                                read_predictions, strata_table, wrong_calls)
