@@ -25,17 +25,18 @@ from tqdm import tqdm
 from .files import atomic_write, check_share
 from .film import PREPROCESSING, read_noted
 from .checkpoint import read_about
-from .dataset import class_name
-from .model import build_model, model_stats
+from .model import build_model
 from .evaluate import OperatingPoint
 from .confidence import Predictions, log_odds
 from .threshold import apply_temperature, choose_threshold, fit_temperature
 
 # %% ../nbs/09_classifier.ipynb #754beaf4
+def _to_float64(t): return t.cpu().double() # on the CPU: Apple's GPUs have no double
+
 @dataclass
 class InputCheck:
-    "Does an image look like the training X-rays? Judged by a map in the middle of the first network"
-    weights:np.ndarray # High where a feature of that map, pooled, is stronger in other images (features,)
+    "Does an image look like the training X-rays? Judged by a middle map of the first network"
+    weights:np.ndarray # Of each pooled feature, high where other images have more (features,)
     bias:float         # Added to the weighted sum
     limit:float=0.     # An image that scores above it is rejected
 
@@ -48,7 +49,7 @@ class InputCheck:
 @dataclass
 class Classifier:
     "All that answers for an X-ray: reader, networks, temperature, operating point, input check"
-    members:list        # Networks (body, head), from (X-rays, 3, size, size) to logits (X-rays, classes); their mean answers
+    members:list        # Networks (body, head), whose mean logits answer
     arch:str            # timm's name of the body
     size:int            # Height and width that the networks see, pixels
     stats:tuple         # (means, standard deviations) per channel of pixels in 0 to 1
@@ -58,7 +59,7 @@ class Classifier:
     flip_tta:bool=True  # Is an answer the mean of an X-ray and its mirror image?
     input_check:InputCheck=None # What rejects X-rays; default: nothing is rejected
     temperature:float=1. # All log-odds are divided by it, above 0
-    point:OperatingPoint=field(default_factory=OperatingPoint) # Probability from which an X-ray is classified positive
+    point:OperatingPoint=field(default_factory=OperatingPoint) # Where positive begins
     about:dict=field(default_factory=dict) # Where it comes from: recipe, seeds, data, versions
 
     def batch(self,
@@ -71,17 +72,20 @@ class Classifier:
 
     def ask(self,
         squares, # What `read_xray` gives (X-rays, size, size), uint8
-    ) -> tuple:  # Logits (X-rays, classes), the mean over members and mirror images, and pooled features of a middle map (X-rays, features), float64
-        "What the networks say, and what the first one sees"
+    ) -> tuple:  # Logits (X-rays, classes) and pooled features (X-rays, features), float64
+        "Mean logits of members and mirror images; what the first member's middle map holds"
         x = self.batch(squares)
         views = [x, x.flip(3)] if self.flip_tta else [x]
         outputs = []
         with torch.inference_mode():
             for net in self.members:
                 for view in views:
-                    maps, middle = net[0].eval().with_middle(view.contiguous(memory_format=torch.channels_last))
-                    outputs.append(net[1].eval()(maps.clone()).cpu().double()) # Apple's GPUs have no double precision
-                    if len(outputs) == 1: features = torch.cat([middle.amax((2, 3)), middle.mean((2, 3))], 1).cpu().double()
+                    view = view.contiguous(memory_format=torch.channels_last)
+                    maps, middle = net[0].eval().with_middle(view)
+                    outputs.append(_to_float64(net[1].eval()(maps.clone())))
+                    if len(outputs) > 1: continue
+                    pooled = torch.cat([middle.amax((2, 3)), middle.mean((2, 3))], 1)
+                    features = _to_float64(pooled)
         return torch.stack(outputs).mean(0).numpy(), features.numpy()
 
     def logits(self,
@@ -117,7 +121,8 @@ def _random_fields(n, size, seed=0): # (n, size, size), uint8
     for grain in r.uniform(.3, 6, n):
         noise = ndimage.gaussian_filter(r.normal(size=(32, 32)), grain)[8:-8, 8:-8]
         small = np.interp(noise, (noise.min(), noise.max()), (0, 255)).astype(np.uint8)
-        fields.append(np.asarray(Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)))
+        large = Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
+        fields.append(np.asarray(large))
     return np.stack(fields)
 
 # %% ../nbs/09_classifier.ipynb #003fe34c
@@ -127,17 +132,15 @@ def _all_features(clf, squares, bs=64):
 def fit_input_check(
     clf,    # A `Classifier`
     train,  # Squares of the training X-rays (X-rays, size, size), uint8
-    valid,  # Squares of held-out X-rays, to set the limit by
-    reject=.002, # Share of those that may be rejected, 0 to 1
-    seed=0, # Which training X-rays are used
+    valid,  # Squares of held-out X-rays, of which the limit rejects .2 %
 ) -> InputCheck:
-    "Learn X-rays against the same X-rays turned, inverted, halved, dark or pale, and against random fields"
-    r = np.random.default_rng(seed)
+    "Learn X-rays against the same ones turned, inverted, halved, dark or pale, and random fields"
+    r = np.random.default_rng(0)
     most = 900 # enough, and quick
     train = np.asarray(train)[r.permutation(len(train))[:most]]
     part = max(len(train)//6, 1)
     odd = [change(train[r.permutation(len(train))[:part]]) for change in ODDITIES.values()]
-    others = np.concatenate([*odd, _random_fields(max(len(train)//2, 1), train.shape[1], seed)])
+    others = np.concatenate([*odd, _random_fields(max(len(train)//2, 1), train.shape[1])])
     alone = replace(clf, members=clf.members[:1], flip_tta=False)
     features = np.concatenate([_all_features(alone, train), _all_features(alone, others)])
     mean = features.mean(0)
@@ -147,7 +150,7 @@ def fit_input_check(
     weights = model.coef_[0]/spread
     check = InputCheck(weights, float(model.intercept_[0] - mean@weights))
     scores = check.score(_all_features(alone, np.asarray(valid)))
-    return replace(check, limit=float(np.quantile(scores, 1 - reject)))
+    return replace(check, limit=float(np.quantile(scores, 1 - .002)))
 
 # %% ../nbs/09_classifier.ipynb #64c46e80
 @patch
@@ -156,7 +159,7 @@ def answers(self:Classifier,
     bs=64,      # X-rays at a time
     progress=False, # Show a progress bar?
     trust_header=True, # Reject what a DICOM header says is no frontal chest X-ray?
-) -> pd.DataFrame: # A row per X-ray: file, logit of each class, ood_score (NaN where it cannot be read), why (or a warning)
+) -> pd.DataFrame: # A row per X-ray: file, logit of each class, ood_score, why (or a warning)
     "Read X-rays and ask the networks; one that cannot be read is a row with its reason"
     tables = []
     with tqdm(total=len(paths), desc='X-rays', unit='X-ray', leave=False, disable=not progress) as bar:
@@ -190,23 +193,25 @@ def _named(self:Classifier, logits, calls):
     "The class that each call means: the likeliest of its side, '' where there is no call"
     positive = np.isin(self.vocab, self.positive)
     names = np.array(self.vocab)
-    likeliest = [names[side][np.where(side, logits, -np.inf)[:, side].argmax(1)] for side in (positive, ~positive)]
+    likeliest = [names[side][logits[:, side].argmax(1)] for side in (positive, ~positive)]
     return np.select([calls == 'positive', calls == 'negative'], likeliest, '')
 
 @patch
 def decide(self:Classifier,
     answers, # Table of `answers`
-) -> pd.DataFrame: # The same with probability (NaN without a call), call ('positive', 'negative', 'rejected'), class and why
-    "From logits to calls"
+) -> pd.DataFrame: # The same with probability, call, class, why
+    "From logits to calls: 'positive', 'negative' or 'rejected', then without a probability"
     logits = answers[[f'logit_{c}' for c in self.vocab]].to_numpy()
     odds = log_odds(logits, self.vocab, self.positive)
     probs = expit(odds/self.temperature)
     odd = np.zeros(len(answers), bool)
     if self.input_check: odd = (answers.ood_score > self.input_check.limit).to_numpy()
     rejected = odd | np.isnan(odds)
-    calls = np.where(rejected, 'rejected', np.where(probs >= self.point.threshold, 'positive', 'negative'))
+    calls = np.where(probs >= self.point.threshold, 'positive', 'negative')
+    calls = np.where(rejected, 'rejected', calls)
     return answers.assign(probability=np.where(rejected, np.nan, probs), call=calls,
-                          why=np.where(odd, _ODD, answers.why), **{'class': self._named(logits, calls)})
+                          why=np.where(odd, _ODD, answers.why),
+                          **{'class': self._named(logits, calls)})
 
 @patch
 def predict(self:Classifier,
@@ -214,10 +219,11 @@ def predict(self:Classifier,
     bs=64,      # X-rays at a time
     progress=False, # Show a progress bar?
     trust_header=True, # Reject what a DICOM header says is no frontal chest X-ray?
-) -> pd.DataFrame: # A row per X-ray: file, probability (calibrated, 0 to 1), call, class, why it is rejected, or a warning
+) -> pd.DataFrame: # A row per X-ray: file, probability (calibrated, 0 to 1), call, class, why
     "The answer for new X-rays; one that cannot be judged is rejected, with the reason"
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    return self.decide(self.answers(paths, bs, progress, trust_header))[['file', 'probability', 'call', 'class', 'why']]
+    answers = self.answers(paths, bs, progress, trust_header)
+    return self.decide(answers)[['file', 'probability', 'call', 'class', 'why']]
 
 # %% ../nbs/09_classifier.ipynb #df4d84a5
 def read_answers(
@@ -234,7 +240,7 @@ def fitted(self:Classifier,
     valid,           # `Predictions` of X-rays that no member was trained on, uncalibrated
     sensitivity=.97, # At least this much is wanted there, above 0 and at most 1
 ) -> Classifier:     # Another one, with temperature and operating point
-    "Calibrate, then choose the operating point; where there is nothing to choose by, the notes say why"
+    "Calibrate, then choose the operating point; where neither can be done, the notes say why"
     check_share('sensitivity', sensitivity)
     try:
         temperature = fit_temperature(valid)
@@ -257,21 +263,28 @@ def save(self:Classifier,
 ) -> Path: # `file`
     "Write all of it into one file; nothing is pickled"
     fields = {k: getattr(self, k) for k in _FIELDS}
-    fields |= dict(preprocessing=PREPROCESSING, members=len(self.members), point=asdict(self.point))
+    fields |= dict(preprocessing=PREPROCESSING, members=len(self.members),
+                   point=asdict(self.point))
     tensors = {f'{i}.{k}': v.detach().cpu().contiguous()
                for i, net in enumerate(self.members) for k, v in net.state_dict().items()}
     if self.input_check:
         fields |= dict(limit=self.input_check.limit, bias=self.input_check.bias)
         tensors['input_check'] = torch.from_numpy(self.input_check.weights)
-    with atomic_write(file) as part: save_file(tensors, part, metadata=dict(classifier=json.dumps(fields)))
+    metadata = dict(classifier=json.dumps(fields))
+    with atomic_write(file) as part: save_file(tensors, part, metadata=metadata)
     return Path(file)
 
 def _is_number(v, low=-np.inf, high=np.inf):
-    return isinstance(v, (int, float)) and not isinstance(v, bool) and bool(np.isfinite(v)) and low <= v <= high
+    return type(v) in (int, float) and bool(np.isfinite(v)) and low <= v <= high
 
 def _is_triple(v): return isinstance(v, list) and len(v) == 3 and all(map(_is_number, v))
 
-def _are_names(v): return isinstance(v, list) and len(v) > 0 and all(isinstance(name, str) for name in v) and len({*v}) == len(v)
+def _are_stats(v):
+    return isinstance(v, list) and len(v) == 2 and all(map(_is_triple, v)) and min(v[1]) > 0
+
+def _are_names(v):
+    if not isinstance(v, list) or not all(isinstance(name, str) for name in v): return False
+    return 0 < len(v) == len({*v})
 
 def _is_about(v):
     "Words about a run, in the dictionaries that are looked into"
@@ -284,17 +297,19 @@ def _is_point(v):
 _POINT = {f.name for f in fields_of(OperatingPoint)} | {'films'}
 _VALID = dict(
     arch=lambda v: isinstance(v, str), size=lambda v: type(v) is int and 32 <= v <= 2048,
-    stats=lambda v: isinstance(v, list) and len(v) == 2 and all(map(_is_triple, v)) and min(v[1]) > 0,
-    vocab=lambda v: _are_names(v) and len(v) > 1, positive=_are_names, head=lambda v: v in ('fastai', 'linear'),
-    flip_tta=lambda v: type(v) is bool, temperature=lambda v: _is_number(v, 1e-6, 1e6), about=_is_about,
+    stats=_are_stats, vocab=lambda v: _are_names(v) and len(v) > 1, positive=_are_names,
+    head=lambda v: v in ('fastai', 'linear'), flip_tta=lambda v: type(v) is bool,
+    temperature=lambda v: _is_number(v, 1e-6, 1e6), about=_is_about,
     members=lambda v: type(v) is int and v > 0, point=_is_point, limit=_is_number, bias=_is_number)
+
+_DAMAGED = 'it was damaged or altered, so take another copy'
 
 def _check_fields(fields, file):
     "Raises `ValueError` for a field of another type, or out of its range"
     wrong = [k for k, valid in _VALID.items() if k in fields and not valid(fields[k])]
     if not wrong and not {*fields['positive']} < {*fields['vocab']}: wrong = ['positive']
     if not wrong and ('limit' in fields) != ('bias' in fields): wrong = ['limit']
-    if wrong: raise ValueError(f"{file} has no sensible {', '.join(wrong)}; it was damaged or altered, so take another copy.")
+    if wrong: raise ValueError(f"{file} has no sensible {', '.join(wrong)}; {_DAMAGED}.")
 
 def _read_fields(file):
     "What a classifier's file says of itself; raises `ValueError` for another file"
@@ -302,18 +317,21 @@ def _read_fields(file):
     try: fields = dict(json.loads(about))
     except (ValueError, TypeError) as e:
         raise ValueError(f'{file} is no classifier of this library ({e}); take another copy.') from e
-    if not fields: raise ValueError(f'{file} holds weights alone; name the folder of a run of cxr_train.')
+    if not fields:
+        raise ValueError(f'{file} holds weights alone; name the folder of a run of cxr_train.')
     fields = dict(head='fastai') | {_BEFORE.get(k, k): v for k, v in fields.items()}
-    if lacks := {'preprocessing', 'members', 'point', *_FIELDS} - fields.keys():
-        raise ValueError(f"{file} lacks {', '.join(sorted(lacks))}; it is no classifier of this library.")
+    if lacks := ', '.join(sorted({'preprocessing', 'members', 'point', *_FIELDS} - fields.keys())):
+        raise ValueError(f'{file} lacks {lacks}; it is no classifier of this library.')
     if isinstance(fields['positive'], str): fields['positive'] = [fields['positive']]
     if fields['preprocessing'] != PREPROCESSING:
-        raise ValueError(f"{file} was trained on X-rays read another way ({fields['preprocessing']}; here: {PREPROCESSING}); "
-                         'train it again, or install the version it was trained with.')
+        raise ValueError(f"{file} was trained on X-rays read another way ({fields['preprocessing']}; "
+                         f'here: {PREPROCESSING}); train it again, or install the version it was '
+                         'trained with.')
     _check_fields(fields, file)
     return fields
 
-def _build(fields): return build_model(fields['arch'], len(fields['vocab']), pretrained=False, head=fields['head'])
+def _build(fields):
+    return build_model(fields['arch'], len(fields['vocab']), pretrained=False, head=fields['head'])
 
 def _shaped(fields):
     "A network with the shapes that a file should hold, without weights where its layers allow that"
@@ -331,27 +349,28 @@ def _check_weights(fields, tensors, file):
         raise ValueError(f"{file} holds other weights than {fields['arch']} has here; "
                          'install the timm that its model card names.')
     if any(v.is_floating_point() and not v.isfinite().all() for v in tensors.values()):
-        raise ValueError(f'{file} holds weights that are no numbers; it was damaged or altered, so take another copy.')
+        raise ValueError(f'{file} holds weights that are no numbers; {_DAMAGED}.')
 
-def _member(fields, weights):
+def _member(fields, tensors, i):
+    "One network of an ensemble with its own weights"
     net = _build(fields)
-    net.load_state_dict(weights)
+    mine = f'{i}.'
+    net.load_state_dict({k.removeprefix(mine): v for k, v in tensors.items() if k.startswith(mine)})
     return net.eval().to(default_device(), memory_format=torch.channels_last)
 
 def load_classifier(
     run, # Folder of a run or of a series, or a file that `Classifier.save` wrote
 ) -> Classifier: # On fastai's default device
-    "The classifier of a run; raises `FileNotFoundError`, or `ValueError` for a file that is no classifier of this library"
+    "The classifier of a run; raises `FileNotFoundError`, or `ValueError` for another file"
     file = Path(run)/'classifier.safetensors' if Path(run).is_dir() else Path(run)
-    if not file.is_file(): raise FileNotFoundError(f'{file} does not exist; name the folder of a finished run of cxr_train.')
+    if not file.is_file():
+        raise FileNotFoundError(f'{file} does not exist; name the folder of a finished run of cxr_train.')
     fields = _read_fields(file)
     with safe_open(file, 'pt') as f: tensors = {k: f.get_tensor(k) for k in f.keys()}
-    def member(i):
-        own = {k.removeprefix(f'{i}.'): v for k, v in tensors.items() if k.startswith(f'{i}.')}
-        return _member(fields, own)
     _check_weights(fields, tensors, file)
+    members = [_member(fields, tensors, i) for i in range(fields['members'])]
     check = None
-    if 'limit' in fields: check = InputCheck(tensors['input_check'].numpy(), fields['bias'], fields['limit'])
-    point = OperatingPoint(**fields['point'])
-    return Classifier([member(i) for i in range(fields['members'])], **{k: fields[k] for k in _FIELDS},
-                      input_check=check, point=point)
+    if 'limit' in fields:
+        check = InputCheck(tensors['input_check'].numpy(), fields['bias'], fields['limit'])
+    return Classifier(members, **{k: fields[k] for k in _FIELDS}, input_check=check,
+                      point=OperatingPoint(**fields['point']))

@@ -79,7 +79,6 @@ def auroc_interval(
     truth,    # True where the X-ray is positive (X-rays,)
     patients, # Patient of each X-ray (X-rays,)
     n=2000,   # Resamples
-    seed=0,   # Of the random numbers
 ) -> tuple:   # AUROC and the ends of its 95 % interval, each 0 to 1
     "AUROC with a bootstrap over patients; `ValueError` for one class, NaN, or under ten patients"
     scores = np.asarray(scores, float)
@@ -89,7 +88,7 @@ def auroc_interval(
         raise ValueError('All X-rays are of one class; an AUROC needs positive and negative ones.')
     if missing := np.isnan(scores).sum():
         raise ValueError(f'{missing} scores are NaN; leave those X-rays out, or find out why.')
-    W = np.vstack([np.ones(len(truth)), bootstrap_weights(patients, n, seed)])
+    W = np.vstack([np.ones(len(truth)), bootstrap_weights(patients, n)])
     values = _auroc(W, scores, truth)
     return float(values[0]), *_interval(values, truth, patients)
 
@@ -243,6 +242,8 @@ def _rates(W, truth, positive, negative):
              for k, (among, counted) in shares.items()}
     return rates | dict(F1=_f1(rates['F1']))
 
+_COLUMNS = ['value', 'low', 'high']
+
 # %% ../nbs/07_confidence.ipynb #5c6be4cc
 def design_effect(
     n,        # X-rays
@@ -323,38 +324,27 @@ def _mean_of(a, b):
     above = np.hypot(a[2] - a[0], b[2] - b[0])/2
     return value, max(0, value - below), min(1, value + above)
 
-def _predictive(right, wrong): return float(_share(right, right + wrong))
-
-def _at_prevalence(sens, spec, share):
-    "Bayes' rule for the values, for the lower and for the upper ends, among other people"
-    if not 0 < share < 1:
-        raise ValueError(f'prevalence={share} is no share of positive people; '
-                         'take one between 0 and 1.')
-    ppv = [_predictive(a*share, (1 - b)*(1 - share)) for a, b in zip(sens, spec)]
-    npv = [_predictive(b*(1 - share), (1 - a)*share) for a, b in zip(sens, spec)]
-    return {f'PPV at prevalence {share}': ppv, f'NPV at prevalence {share}': npv}
-
-# %% ../nbs/07_confidence.ipynb #5611726c
-def metrics_table(
-    preds,           # `Predictions`
-    point=OperatingPoint(), # Threshold, taken as given; see `choice_interval` for its luck
-    prevalence=None, # Share of positive people at the place of use, 0 to 1: adds PPV and NPV there
-    n=2000,          # Resamples
-    seed=0,          # Of the random numbers
-) -> pd.DataFrame:   # A row per metric: value, and the ends of its 95 % interval
-    "Every metric with an interval that keeps patients whole; `ValueError` for under ten patients"
+def _rate_intervals(preds, point):
+    "Each rate of the calls, and the ends of its interval"
     shares = _shares(preds.truth, *decisions(preds, point))
     rates = {k: rate_interval(counted[among], preds.patients[among])
              for k, (among, counted) in shares.items()}
-    rates['F1'] = tuple(map(_f1, rates['F1']))
+    return rates | dict(F1=tuple(map(_f1, rates['F1'])))
+
+# %% ../nbs/07_confidence.ipynb #5611726c
+def metrics_table(
+    preds,  # `Predictions`
+    point=OperatingPoint(), # Threshold, taken as given; see `choice_interval` for its luck
+    n=2000, # Resamples
+) -> pd.DataFrame: # A row per metric: value, and the ends of its 95 % interval
+    "Every metric with an interval that keeps patients whole; `ValueError` for under ten patients"
+    rates = _rate_intervals(preds, point)
     balanced = _mean_of(rates['sensitivity'], rates['specificity'])
     rows = {'accuracy': rates['accuracy'], 'balanced accuracy': balanced, **rates}
-    W = np.vstack([np.ones(len(preds.truth)), bootstrap_weights(preds.patients, n, seed)])
+    W = np.vstack([np.ones(len(preds.truth)), bootstrap_weights(preds.patients, n)])
     for name, values in _score_metrics(preds, W).items():
         rows[name] = values[0], *_ends(name, values, preds)
-    if prevalence is not None:
-        rows |= _at_prevalence(rates['sensitivity'], rates['specificity'], prevalence)
-    table = pd.DataFrame(rows, index=['value', 'low', 'high']).T
+    table = pd.DataFrame(rows, index=_COLUMNS).T
     return table.rename_axis(f'{preds.positive}, {point}')
 
 # %% ../nbs/07_confidence.ipynb #6aafda4f
@@ -381,14 +371,14 @@ def _all_metrics(p, point, W):
 
 def _more_right(a, b, axis): return (a - b).sum(axis)
 
-def _swapped(right_a, right_b, patients, seed):
+def _swapped(right_a, right_b, patients):
     "p of the permutation test of the number of right X-rays, patients kept whole"
     whose = np.unique(np.asarray(patients, str), return_inverse=True)[1]
     a = np.bincount(whose, right_a)
     b = np.bincount(whose, right_b)
     if (a == b).all(): return 1.
     result = stats.permutation_test((a, b), _more_right, permutation_type='samples',
-                                    vectorized=True, rng=seed)
+                                    vectorized=True, rng=0)
     return float(result.pvalue)
 
 # %% ../nbs/07_confidence.ipynb #3fcd4c42
@@ -398,11 +388,10 @@ def compare_models(
     point_a=OperatingPoint(), # Threshold of the first
     point_b=OperatingPoint(), # Threshold of the second
     n=2000, # Resamples
-    seed=0, # Of the random numbers
 ) -> Comparison: # Differences with intervals, and a permutation test by patient
     "Compare two networks X-ray by X-ray; raises `ValueError` where these are not the same"
     _check_same(a, b)
-    W = np.vstack([np.ones(len(a.truth)), bootstrap_weights(a.patients, n, seed)])
+    W = np.vstack([np.ones(len(a.truth)), bootstrap_weights(a.patients, n)])
     of_a = _all_metrics(a, point_a, W)
     of_b = _all_metrics(b, point_b, W)
     rows = {}
@@ -414,7 +403,7 @@ def compare_models(
     right_b = np.where(b.truth, *decisions(b, point_b))
     only_a = int((right_a & ~right_b).sum())
     only_b = int((right_b & ~right_a).sum())
-    p = _swapped(right_a, right_b, a.patients, seed)
+    p = _swapped(right_a, right_b, a.patients)
     return Comparison(pd.DataFrame(rows).T, only_a, only_b, p)
 
 # %% ../nbs/07_confidence.ipynb #ecc26fc8
@@ -455,8 +444,7 @@ def _columns(preds, by):
     n = len(preds.truth)
     if isinstance(by, pd.DataFrame): columns = by.reset_index(drop=True)
     elif all(name in known for name in names): columns = preds.table[names]
-    elif len(names) == n: columns = pd.DataFrame(dict(group=names))
-    elif len(names) > 9: columns = pd.DataFrame(dict(group=names)) # groups, and not one per X-ray
+    elif len(names) == n or len(names) > 9: columns = pd.DataFrame(dict(group=names)) # no names
     else:
         missing = ', '.join(str(name) for name in names if name not in known)
         there = ', '.join(known) or 'none'
@@ -472,10 +460,9 @@ def _enough(counts):
     return '' if least >= _ENOUGH else f'too few for a number ({least} patients)'
 
 def _row(xrays, patients, value, note):
-    low_and_high = dict(value=value[0], low=value[1], high=value[2])
-    return dict(xrays=xrays, patients=patients, **low_and_high, note=note)
+    return dict(xrays=xrays, patients=patients, **dict(zip(_COLUMNS, value)), note=note)
 
-def _one_stratum(preds, made, rows, n, seed):
+def _one_stratum(preds, made, rows, n):
     "Each metric of one stratum: its X-rays and patients, value, low, high, note"
     truth = preds.truth[rows]
     patients = preds.patients[rows]
@@ -492,26 +479,17 @@ def _one_stratum(preds, made, rows, n, seed):
     if not mixed: return
     note = _enough([_patients_in(patients, side) for side in (truth, ~truth)])
     value = (np.nan,)*3
-    if not note: value = auroc_interval(preds.probs[rows], truth, patients, n, seed)
+    if not note: value = auroc_interval(preds.probs[rows], truth, patients, n)
     yield 'AUROC', _row(len(truth), len(set(patients)), value, note)
 
 # classes that a rate is about; all others: both
 _CELLS = dict(sensitivity=[True], specificity=[False])
 
-def _unseen(name, where, stratum, strata, positive, patients):
+def _unseen(name, where, preds, rows):
     "The note on a stratum of which another split has too few patients in a class that counts"
-    counts = [_patients_in(patients, (strata == stratum) & (positive == side))
-              for side in _CELLS.get(name, [True, False])]
-    least = min(counts)
+    least = min(_patients_in(preds.patients, rows & (preds.truth == side))
+                for side in _CELLS.get(name, [True, False]))
     return '' if least >= _ENOUGH else f'not estimable from {where} ({least} patients there)'
-
-def _elsewhere(known, by):
-    "Of each other split: its columns, its truth and its patients"
-    for where, other in (known or {}).items():
-        if isinstance(other, Predictions):
-            yield where, _columns(other, by), other.truth, other.patients
-        else:
-            yield where, other[by], other.positive.values.astype(bool), other.patient.values
 
 def _block_rows(blocks):
     "A row for each block of errors with p of at most .05, without an interval"
@@ -526,27 +504,26 @@ def strata_table(
     by=('group',), # Columns of its table by name, or a table, or one group per X-ray
     point=OperatingPoint(), # Threshold
     n=2000, # Resamples of an AUROC
-    seed=0, # Of the random numbers
-    known=None,  # Other splits by name (`Predictions`, or rows of a data set): says what they lack
+    known=None,  # Other splits, `Predictions` by name: says what they lack
     blocks=None, # Table of `error_blocks`: a block with p of at most .05 gets a row
 ) -> pd.DataFrame: # A row per column, stratum and metric: xrays, patients, value, low, high, note
     "Rates and AUROC of each stratum, intervals by patient; `ValueError` for an unknown column"
     columns = _columns(preds, by)
     made = decisions(preds, point)
-    others = list(_elsewhere(known, list(columns)))
-    lengths = [len(columns), *(len(other) for _, other, *_ in others)]
+    known = known or {}
+    tables = [columns, *(_columns(other, list(columns)) for other in known.values())]
+    ends = np.cumsum([len(t) for t in tables])[:-1]
     rows = {}
     for column in columns:
-        everywhere = pd.concat([columns[column], *(other[column] for _, other, *_ in others)])
-        strata, *elsewhere = np.split(_strata(everywhere), np.cumsum(lengths)[:-1])
+        strata, *elsewhere = np.split(_strata(pd.concat([t[column] for t in tables])), ends)
         for stratum in strata.categories[np.unique(strata.codes)]:
-            for metric, row in _one_stratum(preds, made, strata == stratum, n, seed):
-                lacks = [_unseen(metric, where, stratum, part, truth, patients)
-                         for part, (where, _, truth, patients) in zip(elsewhere, others)]
+            for metric, row in _one_stratum(preds, made, strata == stratum, n):
+                lacks = [_unseen(metric, where, other, part == stratum)
+                         for part, (where, other) in zip(elsewhere, known.items())]
                 row['note'] = '; '.join(filter(None, [row['note'], *lacks]))
                 rows[column, stratum, metric] = row
     if blocks is not None: rows |= dict(_block_rows(blocks))
-    order = ['xrays', 'patients', 'value', 'low', 'high', 'note']
+    order = ['xrays', 'patients', *_COLUMNS, 'note']
     table = pd.DataFrame(rows, index=order).T.rename_axis(['by', 'stratum', 'metric'])
     return table.astype(dict(xrays=int, patients=int, value=float, low=float, high=float))
 
@@ -577,14 +554,12 @@ def _curves(W, score, truth):
     return sensitivity, _share(alarms, alarms[:, -1:]), _share(found, found + alarms)
 
 def plot_curves(
-    preds,       # `Predictions`
+    preds, # `Predictions`
     point=OperatingPoint(), # Marked on both curves
-    n=300,       # Resamples for the bands
-    axs=None,    # Two matplotlib axes; default: new ones
-): # The two axes
+): # Two matplotlib axes
     "ROC and precision-recall curve with 95 % bands over patients"
-    if axs is None: axs = plt.subplots(1, 2, figsize=(8, 3.6), layout='constrained')[1]
-    W = np.vstack([np.ones(len(preds.truth)), bootstrap_weights(preds.patients, n)])
+    axs = plt.subplots(1, 2, figsize=(8, 3.6), layout='constrained')[1]
+    W = np.vstack([np.ones(len(preds.truth)), bootstrap_weights(preds.patients, 300)])
     grid = np.linspace(0, 1, 201)
     tpr, fpr, ppv = _curves(W, preds.probs, preds.truth)
     roc = np.array([np.interp(grid, np.r_[0, f], np.r_[0, t]) for f, t in zip(fpr, tpr)])
@@ -615,13 +590,12 @@ def auroc_by_strata(
     preds,  # `Predictions`
     by,     # A column of its table, or one group per X-ray
     n=2000, # Resamples
-    seed=0, # Of the random numbers
 ) -> pd.DataFrame: # A row per kind of pairs: positives, negatives, share, value, low, high, note
     "AUROC of all pairs, of those within and across strata, and of each stratum against each"
     columns = _columns(preds, by)
     strata = _strata(columns.iloc[:, 0])
     names = strata.categories[np.unique(strata.codes)]
-    W = np.vstack([np.ones(len(preds.truth)), bootstrap_weights(preds.patients, n, seed)])
+    W = np.vstack([np.ones(len(preds.truth)), bootstrap_weights(preds.patients, n)])
     sums = {}
     for a, b in product(names, names):
         rows = _between(preds, strata, [(a, b)])
@@ -644,7 +618,7 @@ def auroc_by_strata(
         values = _share(right, pairs)
         ends = (np.nan,)*3 if note else (values[0], *_interval(values, truth, patients))
         counts = dict(positives=truth.sum(), negatives=(~truth).sum(), share=pairs[0]/total)
-        lines[kind] = counts | dict(value=ends[0], low=ends[1], high=ends[2], note=note)
+        lines[kind] = counts | dict(zip(_COLUMNS, ends), note=note)
     return pd.DataFrame.from_dict(lines, orient='index').rename_axis('pairs')
 
 # %% ../nbs/07_confidence.ipynb #aac488e2
@@ -652,13 +626,12 @@ def mean_interval(
     several, # `Predictions` of several networks for the same X-rays, in the same order
     points=None, # Threshold of each; default: one half
     n=2000,  # Resamples
-    seed=0,  # Of the random numbers
 ) -> pd.DataFrame: # A row per metric: mean, low, high (other patients), sd (other networks)
     "Mean metrics of several networks, one bootstrap over patients; `ValueError` for other X-rays"
     points = [OperatingPoint()]*len(several) if points is None else points
     first = several[0]
     for other in several[1:]: _check_same(first, other)
-    W = np.vstack([np.ones(len(first.truth)), bootstrap_weights(first.patients, n, seed)])
+    W = np.vstack([np.ones(len(first.truth)), bootstrap_weights(first.patients, n)])
     each = [_all_metrics(p, point, W) for p, point in zip(several, points, strict=True)]
     rows = {}
     for name in each[0]:
@@ -676,13 +649,9 @@ def rates_on_both_bases(
 ) -> pd.DataFrame: # accuracy, sensitivity, specificity; columns (basis, value, low or high)
     "Rates of the network alone, and with rejections counted as errors"
     bases = {'network alone': replace(preds, rejected=None), 'rejections as errors': preds}
-    tables = {}
-    for basis, p in bases.items():
-        shares = _shares(p.truth, *decisions(p, point))
-        rows = {k: rate_interval(shares[k][1][shares[k][0]], p.patients[shares[k][0]])
-                for k in ('accuracy', 'sensitivity', 'specificity')}
-        tables[basis] = pd.DataFrame(rows, index=['value', 'low', 'high']).T
-    return pd.concat(tables, axis=1)
+    tables = {basis: pd.DataFrame(_rate_intervals(p, point), index=_COLUMNS).T
+              for basis, p in bases.items()}
+    return pd.concat(tables, axis=1).loc[['accuracy', 'sensitivity', 'specificity']]
 
 # %% ../nbs/07_confidence.ipynb #2e5d79dc
 def wrong_calls(
@@ -755,14 +724,13 @@ def error_blocks(
     preds,  # `Predictions` with the names of their files, numbered as the X-rays were taken
     point=OperatingPoint(), # Threshold
     n=499,  # Times that the patients are shuffled
-    seed=0, # Of the random numbers
 ) -> pd.DataFrame: # A row per rate: first, last, xrays, patients, wrong, there and elsewhere, p
     "Where errors gather along the names, sorted by kind first, tested by patient"
     if preds.files is None:
         raise ValueError('Blocks are found along the names of files; give Predictions its files.')
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     keys = _by_kind_and_number(preds)
     positive, negative = decisions(preds, point)
-    rows = {'sensitivity': _one_block(preds, preds.truth, positive, keys, n, rng),
-            'specificity': _one_block(preds, ~preds.truth, negative, keys, n, rng)}
+    rows = dict(sensitivity=_one_block(preds, preds.truth, positive, keys, n, rng),
+                specificity=_one_block(preds, ~preds.truth, negative, keys, n, rng))
     return pd.DataFrame(rows).T

@@ -25,11 +25,15 @@ def _layer(net, stride):
     if stride is None: return net[0]
     info = getattr(getattr(net[0], 'model', None), 'feature_info', [])
     names = [i['module'] for i in info if i['reduction'] == stride]
-    if len(names) != 1: raise ValueError(f'This network has no single map with a cell per {stride} pixels; take another method.')
+    if len(names) != 1:
+        raise ValueError(f'This network has no single map with a cell per {stride} pixels; '
+                         'take another method.')
     return net[0].model.get_submodule(names[0])
 
 # %% ../nbs/12_explain.ipynb #2dfbaa5f
-def _gradcam(odds, net, x, stride): return ca.LayerGradCam(odds, _layer(net, stride)).attribute(x).detach()
+def _gradcam(odds, net, x, stride):
+    return ca.LayerGradCam(odds, _layer(net, stride)).attribute(x).detach()
+
 def _hirescam(odds, net, x, stride):
     m = ca.LayerGradientXActivation(odds, _layer(net, stride)).attribute(x)
     return m.sum(1, keepdim=True).detach() # nine maps with their graphs would need gigabytes
@@ -48,11 +52,14 @@ def _shifted(odds, net, x, stride):
 
 # %% ../nbs/12_explain.ipynb #a15c0437
 def _gradient(odds, net, x, _): return ca.Saliency(odds).attribute(x).sum(1, keepdim=True)
+
 def _occlusion(odds, net, x, _):
     window = x.shape[2]//4
     step = x.shape[2]//8
-    with torch.no_grad(): # a pixel's three channels are hidden together, so each has the same number
-        return ca.Occlusion(odds).attribute(x, (3, window, window), (3, step, step), baselines=blurred(x, 16.))[:, :1]
+    with torch.no_grad():
+        lost = ca.Occlusion(odds).attribute(x, (3, window, window), (3, step, step),
+                                            baselines=blurred(x, 16.))
+    return lost[:, :1] # a pixel's three channels are hidden together, so each has the same number
 
 METHODS = {
     'Grad-CAM': (_gradcam, None, 'mean slope times features'),
@@ -68,11 +75,8 @@ def _has_grid(net, stride, x):
     "Does the network have one map, channels first, with a cell per `stride` pixels of `x`?"
     try: layer = _layer(net, stride)
     except ValueError: return False
-    shapes = []
-    hook = layer.register_forward_hook(lambda _, inputs, output: shapes.append(tuple(output.shape[2:])))
-    with torch.no_grad(): net.eval()(x)
-    hook.remove()
-    return shapes == [tuple(-(-n//stride) for n in x.shape[2:])]
+    with torch.no_grad(): grid = ca.LayerActivation(net.eval(), layer).attribute(x).shape[2:]
+    return tuple(grid) == tuple(-(-n//stride) for n in x.shape[2:])
 
 def _method(clf, method):
     "A method by its name; None: the best that the networks allow"
@@ -80,20 +84,21 @@ def _method(clf, method):
     if method is None: # transformers have no map of stride 16 of their own
         fine = all(_has_grid(net, 16, x) for net in clf.members)
         return 'HiResCAM, shifted' if fine else 'HiResCAM'
-    if method not in METHODS: raise ValueError(f"method={method!r} is unknown; take one of {', '.join(METHODS)}.")
+    if method not in METHODS:
+        raise ValueError(f"method={method!r} is unknown; take one of {', '.join(METHODS)}.")
     stride = METHODS[method][1]
     if stride and not all(_has_grid(net, stride, x) for net in clf.members):
-        raise ValueError(f"{clf.arch} has no single map with a cell per {stride} pixels, which method={method!r} needs; "
-                         'take another method, or none for the default.')
+        raise ValueError(f'{clf.arch} has no single map with a cell per {stride} pixels, which '
+                         f'method={method!r} needs; take another method, or none for the default.')
     return method
 
 def attributions(
     clf,     # A `Classifier`
     squares, # What `read_xray` gives (X-rays, size, size), uint8
-    method=None, # One of `METHODS`; default: 'HiResCAM, shifted', or 'HiResCAM' for networks without its grid
+    method=None, # One of `METHODS`; default: 'HiResCAM, shifted', or 'HiResCAM' without its grid
     bs=16,   # X-rays at a time
-) -> np.ndarray: # (X-rays, rows, columns) on the method's own grid; above 0: evidence for the positive class
-    "Maps, averaged over networks and mirror images as the answers are; raises `ValueError` for a method that cannot be used"
+) -> np.ndarray: # (X-rays, rows, columns) on the method's grid; above 0: for the positive class
+    "Maps, averaged over networks and mirror images; `ValueError` for a method that cannot be used"
     how, stride, _ = METHODS[_method(clf, method)]
     positive = [i for i, c in enumerate(clf.vocab) if c in clf.positive]
     rest = [i for i, c in enumerate(clf.vocab) if c not in clf.positive]
@@ -137,18 +142,19 @@ def explain(
     method=None, # One of `METHODS`; default: as for `attributions`
     trust_header=True, # As for `read_image`
 ) -> Explanation: # Image, map and probability
-    "Where did it look? Raises `ValueError` as `read_image` and `attributions` do; the input check is not asked"
+    "Where did it look? The input check is not asked; `ValueError` as `read_image`, `attributions`"
     grey = np.asarray(read_image(xray, trust_header))
     square = read_xray(xray, clf.size, trust_header)
     method = _method(clf, method)
     evidence = enlarge_maps(attributions(clf, [square], method), grey.shape)[0]
     odds = log_odds(clf.logits([square]), clf.vocab, clf.positive)[0]
-    return Explanation(grey, evidence, float(expit(odds/clf.temperature)), class_name(clf.positive), method, METHODS[method][2])
+    return Explanation(grey, evidence, float(expit(odds/clf.temperature)), class_name(clf.positive),
+                       method, METHODS[method][2])
 
 def plot_explanation(
     e,          # An `Explanation`
     mask=None,  # True inside the lesion, of the X-ray's shape: draws its outline
-    limit=None, # Value of the strongest colour, above 0; default: the map's largest, so give one to compare X-rays
+    limit=None, # Value of the strongest colour, above 0; default: the map's largest
     ax=None,    # matplotlib axes to draw on; default: new ones
 ): # The matplotlib axes
     "The map over the X-ray: red is evidence for the positive class, blue against it"

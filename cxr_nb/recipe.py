@@ -6,20 +6,21 @@
 __all__ = ['RECIPES', 'Recipe']
 
 # %% ../nbs/09_recipe.ipynb #249319e0
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
-_RANGES = dict(size=(32, 2048), bs=(2, 4096), epochs=(0, 1000), lr=(1e-8, 10), body_lr=(0, 100), freeze_epochs=(0, 1000),
-               wd=(0, 10), smoothing=(0, .99), mixup=(0, 10), stretch=(1, 4), sharpness=(0, 100), valid_pct=(.01, .5))
+_RANGES = dict(size=(32, 2048), bs=(2, 4096), epochs=(0, 1000), lr=(1e-8, 10), body_lr=(0, 100),
+               freeze_epochs=(0, 1000), wd=(0, 10), smoothing=(0, .99), mixup=(0, 10),
+               stretch=(1, 4), sharpness=(0, 100), valid_pct=(.01, .5))
 
 @dataclass(frozen=True)
 class Recipe:
-    "All settings of a training, in their ranges; the defaults suit two CPU cores; raises `ValueError` for others"
+    "All settings of a training; the defaults suit two CPU cores; `ValueError` for one out of range"
     name:str='default'       # Name of the recipe
     arch:str='tf_efficientnet_lite0' # timm's name of the model
     weights:str=None         # File of start weights, instead of a package's or the hub's
     pretrained:bool=True     # Start from ImageNet weights?
-    head:Literal['linear', 'fastai']='linear' # linear: starts from a logistic regression; fastai: starts at random
+    head:Literal['linear', 'fastai']='linear' # Starts from a logistic regression, or at random
     size:int=128             # Height and width of the input, pixels
     bs:int=16                # X-rays per batch
     epochs:int=3             # Passes over the training X-rays; 0 keeps the logistic regression
@@ -30,14 +31,14 @@ class Recipe:
     smoothing:float=.1       # Strength of label smoothing, 0 to below 1
     mixup:float=0.           # Strength of MixUp, 0 for none
     oversample:bool=False    # Draw the rarer class more often?
-    crops:bool=False         # Augment with fastai's RandomResizedCrop, X-ray by X-ray, as the walkthrough did?
+    crops:bool=False         # Augment with fastai's RandomResizedCrop, as the walkthrough did?
     stretch:float=4/3        # Most that training draws an X-ray wider or narrower, 1 for not at all
     sharpness:float=3.       # Strength of blurring and sharpening in training, 0 for none
     flip_tta:bool=True       # Answer with the mean of an X-ray and its mirror image?
     valid_name:str=None      # Split to validate on, such as val; default: patients held out of train
     valid_pct:float=.15      # Share of train to hold out, above 0 and at most 0.5
     split_seed:int=42        # Which patients are held out; a series of seeds shares them
-    seed:int=42              # Seed of the order and the changes of X-rays, and of a head that starts at random
+    seed:int=42              # Seed of the X-rays' order and changes, and of a random head
 
     def __post_init__(self):
         for name, (low, high) in _RANGES.items():
@@ -47,12 +48,15 @@ class Recipe:
         if self.head not in ('linear', 'fastai'):
             raise ValueError(f'head={self.head} is unknown; take linear or fastai.')
         if self.head == 'fastai' and not self.epochs:
-            raise ValueError('epochs=0 leaves a fastai head untrained; take 1 or more, or --head linear.')
+            raise ValueError('epochs=0 leaves a fastai head untrained; '
+                             'take 1 or more, or --head linear.')
 
 # %% ../nbs/09_recipe.ipynb #d2e0e5ca
 RECIPES = dict(
     faster=Recipe('faster', epochs=0),
     default=Recipe(),
-    stronger=Recipe('stronger', head='fastai', epochs=8, lr=3e-3, body_lr=.3, freeze_epochs=1, wd=.1),
-    walkthrough=Recipe('walkthrough', arch='efficientnet_b3', head='fastai', size=224, bs=64, epochs=10, lr=6e-3, body_lr=1.,
-                       wd=.1, mixup=.4, crops=True, stretch=1., sharpness=0., flip_tta=False, valid_name='val'))
+    stronger=Recipe('stronger', head='fastai', epochs=8, lr=3e-3, body_lr=.3, freeze_epochs=1,
+                    wd=.1),
+    walkthrough=Recipe('walkthrough', arch='efficientnet_b3', head='fastai', size=224, bs=64,
+                       epochs=10, lr=6e-3, body_lr=1., wd=.1, mixup=.4, crops=True, stretch=1.,
+                       sharpness=0., flip_tta=False, valid_name='val'))

@@ -12,9 +12,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from sklearn.metrics import ConfusionMatrixDisplay
 from .files import atomic_write, check_share
-from .dataset import class_name, positive_classes, subgroup_of
+from .dataset import class_name, positive_classes
 from .evaluate import OperatingPoint
 from .confidence import (decisions, error_blocks, metrics_table, plot_curves, plot_strata,
                                read_predictions, strata_table, wrong_calls)
@@ -32,7 +31,8 @@ def read_record(
 ) -> dict:  # Its metrics.json
     "The record of a run; raises `FileNotFoundError` for an unfinished one"
     file = Path(folder)/'metrics.json'
-    if not file.is_file(): raise FileNotFoundError(f'{file} does not exist: the run did not finish; train it again.')
+    if not file.is_file():
+        raise FileNotFoundError(f'{file} does not exist: the run did not finish; train it again.')
     record = json.loads(file.read_text(encoding='utf-8'))
     if 'wish' in record: record['target_sensitivity'] = record.pop('wish') # as it was called before 0.2
     return record
@@ -64,7 +64,6 @@ def json_rows(
     table, # Numbers and words
 ) -> dict: # By the name of each row, its values by column; None where there is no number
     "A table as JSON holds it"
-
     def name(key): return ' '.join(map(str, key)) if isinstance(key, tuple) else str(key)
     return {name(k): {c: _number(v) for c, v in row.items()} for k, row in table.iterrows()}
 
@@ -90,7 +89,8 @@ def _report(clf, preds, groups, sensitivity):
     "Everything that is said of a classifier, ready for JSON"
     test = preds['test']
     points = {'at 0.5': OperatingPoint(), 'at the operating point': clf.point}
-    metrics = {s: {at: json_rows(metrics_table(p, point)) for at, point in points.items()} for s, p in preds.items()}
+    metrics = {s: {at: json_rows(metrics_table(p, point)) for at, point in points.items()}
+               for s, p in preds.items()}
     before = apply_temperature(test, 1/clf.temperature)
     calibration = calibration_table(before=before, after=test)
     chosen = clf.point.split == 'valid' # else there was no threshold to choose, and no luck of the choice
@@ -98,9 +98,9 @@ def _report(clf, preds, groups, sensitivity):
     return dict(positive=class_name(clf.positive), temperature=round(clf.temperature, 4),
                 temperature_note=clf.about['temperature_note'], point=asdict(clf.point), note=str(clf.point),
                 rejected={s: int(p.rejected.sum()) for s, p in preds.items()},
-                test_calls=_count_calls(test, clf.point), test_patients=len(set(test.patients)), metrics=metrics,
-                choice=choice, calibration=json_rows(calibration), subgroups=json_rows(groups),
-                wrong_calls=_wrong_calls(test, clf.point))
+                test_calls=_count_calls(test, clf.point), test_patients=len(set(test.patients)),
+                metrics=metrics, choice=choice, calibration=json_rows(calibration),
+                subgroups=json_rows(groups), wrong_calls=_wrong_calls(test, clf.point))
 
 # %% ../nbs/09_report.ipynb #15da735e
 def _save(figure, file):
@@ -113,12 +113,13 @@ def _draw_matrix(clf, test):
     columns = [*names, 'rejected'] if test.rejected.any() else names
     positive, _ = decisions(test, clf.point)
     calls = np.where(test.rejected, 2, positive.astype(int))
-    counts = pd.crosstab(test.truth.astype(int), calls).reindex(index=[0, 1], columns=range(len(columns)), fill_value=0)
+    counts = np.zeros((2, len(columns)), int)
+    np.add.at(counts, (test.truth.astype(int), calls), 1)
     ax = plt.subplots(figsize=(1.6*len(columns) + 1.6, 4), layout='constrained')[1]
     ax.imshow(counts, cmap='Blues')
-    for (truth, call), n in np.ndenumerate(counts.to_numpy()):
-        dark = n > counts.to_numpy().max()/2
-        ax.text(call, truth, n, ha='center', va='center', fontsize=14, color='white' if dark else 'black')
+    for (truth, call), n in np.ndenumerate(counts):
+        color = 'white' if n > counts.max()/2 else 'black'
+        ax.text(call, truth, n, ha='center', va='center', fontsize=14, color=color)
     ax.set(xticks=range(len(columns)), yticks=[0, 1], xticklabels=columns, yticklabels=names,
            xlabel='call', ylabel='truth', title=f'Test, threshold {clf.point.threshold:.2f}')
     return ax.figure
@@ -136,23 +137,26 @@ def _draw_report(clf, preds, groups, out):
     _save(plot_strata(groups).figure, out/'subgroups.png')
 
 # %% ../nbs/09_report.ipynb #ad76fd79
-_AS_TEXT = str.maketrans({c: f'&#{ord(c)};' for c in '<>|`'}) # names of files and classes are other people's words
+# names of files and classes are other people's words
+_AS_TEXT = str.maketrans({c: f'&#{ord(c)};' for c in '<>|`'})
 
 def _row(*cells): return f"| {' | '.join(map(str, cells))} |"
 
 def _interval(v): return '' if v['low'] is None else f"{v['low']:.3f} to {v['high']:.3f}"
 
+def _shown(v): return '-' if v is None else f'{v:.3f}' # such as the slope of separated classes
+
 def _metric_rows(metrics):
-    return '\n'.join(_row(k, f"{v['value']:.3f}", _interval(v)) for k, v in metrics.items() if v['value'] is not None)
+    return '\n'.join(_row(k, _shown(v['value']), _interval(v))
+                     for k, v in metrics.items() if v['value'] is not None)
 
 def _subgroup_rows(groups):
-    def shown(v): return '-' if v['value'] is None else f"{v['value']:.3f}"
-    return '\n'.join(_row(k, v.get('xrays', v.get('films')), v['patients'], shown(v), _interval(v), v['note'])
+    return '\n'.join(_row(k, v.get('xrays', v.get('films')), v['patients'], _shown(v['value']),
+                          _interval(v), v['note'])
                      for k, v in groups.items())
 
 def _calibration_rows(before, after):
-    def shown(v): return '-' if v is None else f'{v:.3f}' # the slope of separated classes has no end
-    return '\n'.join(_row(k, shown(before[k]), shown(after[k])) for k in before)
+    return '\n'.join(_row(k, _shown(before[k]), _shown(after[k])) for k in before)
 
 def _matrix_rows(counts, positive):
     ends = 'called positive', 'called negative', 'rejected'
@@ -160,7 +164,9 @@ def _matrix_rows(counts, positive):
                      for truth, name in dict(positive=positive, negative=f'not {positive}').items())
 
 def _owner_rows(card):
-    def stated(k): return card[k] or f'not stated ({CARD[k]}); write it as `{k}` into `data_card.json` in the data set'
+    def stated(k):
+        if card[k]: return card[k]
+        return f'not stated ({CARD[k]}); write it as `{k}` into `data_card.json` in the data set'
     return '\n'.join(f"- **{k.replace('_', ' ').capitalize()}:** {stated(k)}" for k in card)
 
 _NO_EXTERNAL = ('X-rays of no other place were tried, so nothing is known of them. '
@@ -170,7 +176,7 @@ _CARD_METRICS = 'accuracy', 'sensitivity', 'specificity', 'AUROC', 'Brier score'
 
 def _external(found, internal):
     "What the card says of another place"
-    def shown(v): return '-' if v['value'] is None else f"{v['value']:.3f}"
+    def shown(v): return _shown(v['value'])
     rates = '\n'.join(_row(k, shown(internal[k]), shown(found['metrics'][k]), _interval(found['metrics'][k]))
                       for k in _CARD_METRICS)
     strata = {k: v for k, v in found['strata'].items() if k.endswith(_CARD_METRICS)}
@@ -183,14 +189,18 @@ def _external(found, internal):
     within = ', '.join(f"within one {column} {shown(pairs['within'])}"
                        for column, pairs in found['pairs'].items() if 'within' in pairs)
     alone = found['without input check']
+    labels = found['labels'] or ("how they were made is not stated (`reference_standard` in the "
+                                 "source's `data_card.json`)")
     return f"""### {found['name']}
-{found['xrays']} X-rays of {found['patients']} patients, {found['positives']} with {found['positive']}; read on {found['read']}
-at a threshold of {found['threshold']:.3f}. Nothing was chosen on them.
+{found['xrays']} X-rays of {found['patients']} patients, {found['positives']} with {found['positive']};
+read on {found['read']} at a threshold of {found['threshold']:.3f}. Nothing was chosen on them.
 
-- **Their labels:** {found['labels'] or "how they were made is not stated (`reference_standard` in the source's `data_card.json`)"}.
-- **Rejected, and counted as errors:** {reasons}. Without the input check: sensitivity {shown(alone['sensitivity'])},
+- **Their labels:** {labels}.
+- **Rejected, and counted as errors:** {reasons}.
+  Without the input check: sensitivity {shown(alone['sensitivity'])},
   specificity {shown(alone['specificity'])}.
-- **Calibration:** a mean probability of {found['mean_probability']:.3f} beside a share of {found['share']:.3f}.
+- **Calibration:** a mean probability of {found['mean_probability']:.3f} beside
+  a share of {found['share']:.3f}.
 - **AUROC** of all pairs {shown(found['metrics']['AUROC'])}{within and '; of the pairs ' + within}.
 
 | metric | own test | there | interval |
@@ -220,14 +230,18 @@ def model_card(
 
 **Not a medical device.** For teaching and research; it must not decide anything about a patient.
 
-- **Intended use:** learning how such a classifier is trained and judged, on X-rays like those of `{data['name']}`.
+- **Intended use:** learning how such a classifier is trained and judged,
+  on X-rays like those of `{data['name']}`.
 - **Classes:** {', '.join(record['vocab'])}; positive: {positive}.
-- **Out of scope:** X-rays of other people, hospitals and machines than described here, other views, other findings.
+- **Out of scope:** X-rays of other people, hospitals and machines than described here,
+  other views, other findings.
   How it performs there is unknown where *External test* does not say it, and likely worse.
-- **Finished:** {record['finished']}; cxr_nb {versions['cxr_nb']}, timm {versions['timm']}, torch {versions['torch']}.
+- **Finished:** {record['finished']};
+  cxr_nb {versions['cxr_nb']}, timm {versions['timm']}, torch {versions['torch']}.
 
 ## Data
-`{data['name']}` (fingerprint {data['fingerprint']}): {data['train']} X-rays to train, {data['valid']} to validate,
+`{data['name']}` (fingerprint {data['fingerprint']}):
+{data['train']} X-rays to train, {data['valid']} to validate,
 {data['test']} of {report['test_patients']} patients to test.
 {notes}
 
@@ -235,10 +249,12 @@ def model_card(
 
 ## Calls
 {report['note']}.
-Before that, all log-odds are divided by a temperature of {report['temperature']:.2f} ({report['temperature_note']}).
+Before that, all log-odds are divided by a temperature of {report['temperature']:.2f}
+({report['temperature_note']}).
 
-The input check rejects X-rays that do not look like the training X-rays: {report['rejected']['valid']} of {data['valid']}
-in validation, {report['rejected']['test']} of {data['test']} in the test.
+The input check rejects X-rays that do not look like the training X-rays:
+{report['rejected']['valid']} of {data['valid']} in validation,
+{report['rejected']['test']} of {data['test']} in the test.
 **A rejected X-ray counts as an error** in sensitivity, specificity and accuracy.
 
 | test | called {positive} | not called | rejected |
@@ -252,7 +268,8 @@ in validation, {report['rejected']['test']} of {data['test']} in the test.
 
 These intervals take the threshold as given.{luck and f' With the luck of choosing it on validation: {luck}.'}
 
-At one half instead: sensitivity {half['sensitivity']['value']:.3f}, specificity {half['specificity']['value']:.3f}.
+At one half instead: sensitivity {half['sensitivity']['value']:.3f},
+specificity {half['specificity']['value']:.3f}.
 AUROC and the figures of calibration take every X-ray, rejected or not.
 
 ## Calibration
@@ -289,9 +306,9 @@ def report_run(
     folder,          # Folder of a finished run or series
     sensitivity=None, # Target on validation, above 0 and at most 1; default: as before
     positive=None,   # Positive class, or several; default: as before
-    by=None,         # Columns of predictions.csv to split the rates by; default: as before, at first `group`
+    by=None,         # Columns of predictions.csv to split the rates by; default: as before
 ) -> dict:           # The run's record, with its report
-    "Choose the operating point, let the classifier decide by it, and report; raises `FileNotFoundError` for an unfinished run"
+    "Choose the operating point, decide by it, and report; `FileNotFoundError` for an unfinished run"
     folder = Path(folder)
     record = read_record(folder)
     clf = load_classifier(folder)

@@ -48,7 +48,7 @@ def _thresholds(preds, W, asked, confidence):
     "The threshold that each row of weights chooses; NaN where none gives what is asked"
     scores = np.unique(preds.probs)[::-1]
     pos, neg = [v[:, ::-1] for v in weight_by_score(W, preds.probs, preds.truth)]
-    with np.errstate(invalid='ignore'): # a resample without one of the classes has no rate, and so no threshold
+    with np.errstate(invalid='ignore'): # a resample without one of the classes has no rate
         rates = dict(sensitivity=pos.cumsum(1)/pos.sum(1, keepdims=True),
                      specificity=1 - neg.cumsum(1)/neg.sum(1, keepdims=True))
     feasible = (rates['sensitivity'] > 0) & (rates['specificity'] > 1e-9)
@@ -131,15 +131,14 @@ def choice_interval(
     valid, # `Predictions` of the X-rays that a threshold is chosen on
     test,  # `Predictions` of those that it is used on; rejected ones count as errors
     sensitivity=.97, # Target on the former, above 0 and at most 1
-    confidence=None, # As in `choose_threshold`
     n=2000, # Resamples
     seed=0, # Of the random numbers
 ) -> pd.DataFrame: # Rows sensitivity and specificity: value, low, high
     "Rates with 95 % intervals that hold the luck of the choice; `ValueError` as `choose_threshold`"
-    point = choose_threshold(valid, sensitivity, confidence=confidence)
+    point = choose_threshold(valid, sensitivity)
     asked = dict(sensitivity=sensitivity)
     parts = np.array_split(bootstrap_weights(valid.patients, n, seed), -(-n//100)) # saves memory
-    thresholds = np.concatenate([_thresholds(valid, W, asked, confidence) for W in parts])
+    thresholds = np.concatenate([_thresholds(valid, W, asked, None) for W in parts])
     reached = ~np.isnan(thresholds) # where a resample has no threshold, the rule would say so
     W = bootstrap_weights(test.patients, n, seed + 1)[reached]
     over = test.probs >= thresholds[reached, None]
