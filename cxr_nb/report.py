@@ -163,6 +163,11 @@ def _matrix_rows(counts, positive):
     return '\n'.join(_row(name, *(counts[f'{truth} {end}'] for end in ends))
                      for truth, name in dict(positive=positive, negative=f'not {positive}').items())
 
+def _wrong_row(call, positive):
+    missed = call['label'] == positive
+    probability = call['probability_of_label'] if missed else 1 - call['probability_of_label']
+    return f"- `{call['file']}`: {'missed' if missed else 'false alarm'}, P({positive}) = {probability:.3f}"
+
 def _owner_rows(card):
     def stated(k):
         if card[k]: return card[k]
@@ -222,8 +227,7 @@ def model_card(
     half = report['metrics']['test']['at 0.5']
     notes = '\n'.join(f'- {note}' for note in data.get('notes', []))
     luck = ' and '.join(f"{k} {_interval(v)}" for k, v in report['choice'].items())
-    wrong = '\n'.join(f"- `{e['file']}`: {e['label']}, given a probability of {e['probability_of_label']:.3f}"
-                      for e in report['wrong_calls']) or '- none'
+    wrong = '\n'.join(_wrong_row(e, positive) for e in report['wrong_calls']) or '- none'
     internal = report['metrics']['test']['at the operating point']
     external = '\n'.join(_external(found, internal) for found in record.get('external', {}).values())
     return f"""# Model card: {recipe['arch']}, recipe `{recipe['name']}`, seed {seeds}
@@ -257,7 +261,7 @@ The input check rejects X-rays that do not look like the training X-rays:
 {report['rejected']['test']} of {data['test']} in the test.
 **A rejected X-ray counts as an error** in sensitivity, specificity and accuracy.
 
-| test | called {positive} | not called | rejected |
+| test | classified {positive} | classified not {positive} | rejected |
 | --- | --- | --- | --- |
 {_matrix_rows(report['test_calls'], positive)}
 
