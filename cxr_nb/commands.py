@@ -30,21 +30,24 @@ def _add_flag(parser, name, type, help, default=None):
 def _add_settings(parser):
     "Every setting of a recipe as a flag; the help shows what the presets make of it"
     help = docments(Recipe)
-    words = {True: 'yes', False: 'no'}
+    group = parser.add_argument_group('settings of a recipe')
+    def shown(value):
+        if isinstance(value, bool): return 'yes' if value else 'no'
+        return f'{value:.3g}' if isinstance(value, float) else value
     for f in fields(Recipe)[1:]: # the first is the name
         usual = getattr(RECIPES['default'], f.name)
         values = {name: getattr(r, f.name) for name, r in RECIPES.items()}
-        shown = {'default': usual} | {name: v for name, v in values.items() if v != usual}
-        type = f.type
-        if type is bool:
-            type = Literal['yes', 'no']
-            shown = {name: words[v] for name, v in shown.items()}
-        presets = ', '.join(f'{name}: {v}' for name, v in shown.items())
-        _add_flag(parser, f.name, type, f'{help[f.name]} ({presets})')
+        presets = {'default': usual} | {name: v for name, v in values.items() if v != usual}
+        words = ', '.join(f'{name}: {shown(v)}' for name, v in presets.items() if v is not None)
+        type = Literal['yes', 'no'] if f.type is bool else f.type
+        _add_flag(group, f.name, type, f'{help[f.name]} ({words})' if words else help[f.name])
 
 def _parser(command):
     "Keyword-only parameters of a function are flags, the others words; `settings` are those of a recipe"
-    parser = argparse.ArgumentParser(command.__name__, description=command.__doc__, allow_abbrev=False)
+    words = [name if p.default is p.empty else f'[{name}]' for name, p in signature(command).parameters.items()
+             if p.kind is p.POSITIONAL_OR_KEYWORD]
+    parser = argparse.ArgumentParser(command.__name__, usage=f"%(prog)s {' '.join(words)} [flags]",
+                                     description=command.__doc__, allow_abbrev=False)
     parser.add_argument('--version', action='version', version=f'cxr_nb {cxr_nb.__version__}')
     help = docments(command)
     for name, p in signature(command).parameters.items():
