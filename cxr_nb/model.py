@@ -60,7 +60,7 @@ class MapBody(nn.Module):
 
     def with_middle(self,
         x, # X-rays, (X-rays, channels, height, width)
-    ):
+    ) -> tuple: # (X-rays, `num_features`, rows, columns) and (X-rays, `middle_features`, rows, columns)
         "The feature map, and the one with a cell per 16 pixels, if there is one; else the same again"
         if self.middle is None:
             last = self(x)
