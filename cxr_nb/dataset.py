@@ -17,8 +17,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from .phantom import write_phantoms
 from .files import cache_folder
 from .film import is_xray_file
-from .sources import (cached_squares, check_patients, describe_others, find_xrays, match_files, patient_id,
-                            patients_of, printable, read_table, some)
+from .sources import (
+    cached_squares, check_patients, describe_others, find_xrays, match_files, patients_of, printable,
+    read_table, some)
 
 # %% ../nbs/03_dataset.ipynb #bdc69b3a
 _VERSION = 3 # of the phantoms: a new number makes new cached sets
@@ -148,8 +149,8 @@ def _read_folders(folder, notes):
     for split, home in sorted(homes.items()):
         stray = [f for f in sorted(home.iterdir()) if f.is_file() and is_xray_file(f)]
         if stray:
-            raise ValueError(f'{stray[0]} does not lie in a class folder such as {home/"NORMAL"}; move it into one, '
-                             'or write a table labels.csv with the columns `file` and `label`.')
+            raise ValueError(f'{stray[0]} does not lie in a class folder such as {home/"NORMAL"}; move it '
+                             'into one, or write a table labels.csv with the columns `file` and `label`.')
         for place in _folders(home).values(): rows += _read_class(place, split)
     others = find_xrays(folder)[1]
     if described := describe_others(others): notes.append(described)
@@ -161,7 +162,8 @@ def _read_folders(folder, notes):
 # %% ../nbs/03_dataset.ipynb #6435a679
 _NIH = {'image index': 'file', 'finding labels': 'label', 'patient id': 'patient', 'patient age': 'age',
         'patient sex': 'sex', 'patient gender': 'sex', 'view position': 'view'}
-_TRUTH = {'1': True, '1.0': True, 'true': True, 'yes': True, '0': False, '0.0': False, 'false': False, 'no': False}
+_YES = '1', '1.0', 'true', 'yes'
+_NO = '0', '0.0', 'false', 'no'
 _UNCERTAIN = '-1', '-1.0'
 
 def _canonical(table, book, columns):
@@ -171,8 +173,8 @@ def _canonical(table, book, columns):
         raise ValueError(f'{book} has no column {lacks[0]}; its columns are {", ".join(table)}.')
     preset = _NIH if 'image index' in table else {}
     names = {**preset, **named}
-    table = table.drop(columns=[new for old, new in names.items() if new in table and old in table and new != old])
-    table = table.rename(columns=names)
+    replaced = [new for old, new in names.items() if old in table and new in table and new != old]
+    table = table.drop(columns=replaced).rename(columns=names)
     for column in ('file', 'label'):
         if column not in table:
             raise ValueError(f'{book} has no column `{column}`; its columns are {", ".join(table)}. '
@@ -186,7 +188,7 @@ def _yes_no(labels, heading):
     "Names in place of 0 and 1, with the heading for the disease"
     disease = 'positive' if heading in ('label', 'labels', 'target', 'class') else heading
     healthy = 'negative' if disease == 'positive' else f'no {disease}'
-    return labels.str.lower().map(_TRUTH).map({True: disease, False: healthy})
+    return labels.str.lower().isin(_YES).map({True: disease, False: healthy})
 
 def _one_label(cell, wanted):
     "Of several labels in a cell the one that is asked for, else the cell as it is"
@@ -200,7 +202,7 @@ def _settle_labels(table, heading, positive, negative, notes):
     blank = table.label == ''
     _note_left_out(notes, blank.sum(), 'they have no label')
     table = table[~uncertain & ~blank]
-    if table.label.str.lower().isin(_TRUTH).all():
+    if table.label.str.lower().isin(_YES + _NO).all():
         table = table.assign(label=_yes_no(table.label, heading))
     several = table.label.str.contains('|', regex=False)
     if several.any():
@@ -229,8 +231,9 @@ def _read_labels(folder, book, columns, positive, negative, notes):
     table['path'] = match_files(table.file, xrays, folder, book)
     missing = table.path.isna()
     if missing.all():
-        raise ValueError(f'None of the {len(table)} files that {book} names is in {folder}, such as '
-                         f'{table.file.iloc[0] if len(table) else "-"}; name the folder that holds the images.')
+        example = table.file.iloc[0] if len(table) else '-'
+        raise ValueError(f'None of the {len(table)} files that {book} names is in {folder}, '
+                         f'such as {example}; name the folder that holds the images.')
     if missing.any():
         notes.append(f'{missing.sum():,} rows of {book.name} name files that are not there, '
                      f'such as {table.file[missing].iloc[0]}.')
@@ -251,7 +254,7 @@ def _as_text(name):
     return f'./{name}' if name[0] in '=+-@' else name
 
 def read_dataset(
-    source=None,   # Folder of X-rays, or a table of labels beside them; default: `CXR_DATA`, else the phantoms
+    source=None,   # Folder of X-rays, or a table beside them; default: `CXR_DATA`, else the phantoms
     labels=None,   # Table of labels; default: `labels.csv` in the folder, else its class folders
     positive=None, # Positive class, or several; default: the only one that is not called normal
     negative=None, # Negative class, or several; default: all that are not positive
@@ -259,14 +262,15 @@ def read_dataset(
     label_column=None,   # Heading of its labels; default: label
     patient_column=None, # Heading of its patients; default: patient
     split_column=None,   # Heading of its splits; default: split
-) -> pd.DataFrame: # A row per X-ray: file, label, split, patient, positive, path, and what else the source knows
+) -> pd.DataFrame: # A row per X-ray: file, label, split, patient, positive, what else is known, and path
     "Read a data set once, from folders or from a table; raises `ValueError` where it cannot be understood"
     if source and labels is None and Path(source).suffix.lower() in _TABLES and Path(source).is_file():
         labels = Path(source)
         source = labels.parent
     folder = find_data(source)
     book = Path(labels) if labels else folder/'labels.csv'
-    if labels and not book.is_file(): raise FileNotFoundError(f'{book} does not exist; name a table of labels.')
+    if labels and not book.is_file():
+        raise FileNotFoundError(f'{book} does not exist; name a table of labels.')
     notes = []
     if book.is_file():
         columns = dict(file=file_column, label=label_column, patient=patient_column, split=split_column)
@@ -279,7 +283,8 @@ def read_dataset(
     if 'group' not in table: table['group'] = list(map(subgroup_of, table.file, table.label))
     vocab = sorted(set(table.label))
     if len(vocab) < 2:
-        raise ValueError(f'{folder} has the single class {vocab[0] if vocab else "-"}; a classifier needs two or more.')
+        only = vocab[0] if vocab else '-'
+        raise ValueError(f'{folder} has the single class {only}; a classifier needs two or more.')
     classes = positive_classes(vocab, positive, negative)
     table['positive'] = table.label.isin(classes)
     first = ['file', 'label', 'split', 'patient', 'positive']
@@ -301,9 +306,11 @@ def hold_out(
     if len(train) > 1 and train.patient.nunique() == 1: raise ValueError(next(_faults(train)))
     labels = train.label.tolist()
     groups = train.patient.tolist()
-    folds = min(len(set(groups)), max(map(labels.count, set(labels)), default=0)) # scikit-learn makes no more
-    part = Fraction(share).limit_denominator(max(min(folds, max(20, round(1/share))), 1)) # more folds take longer
-    if part in (0, 1): raise ValueError(f'{folds} patients are too few to hold out a share of {share}; take more.')
+    # scikit-learn makes no more folds than there are patients, or X-rays of a class; many folds take long
+    most = min(len(set(groups)), max(map(labels.count, set(labels)), default=0))
+    part = Fraction(share).limit_denominator(max(1, min(most, max(20, round(1/share)))))
+    if part in (0, 1):
+        raise ValueError(f'{most} patients are too few to hold out a share of {share}; take more.')
     splitter = StratifiedGroupKFold(part.denominator, shuffle=True, random_state=seed)
     held = np.zeros(len(train), bool)
     for _, (_, fold) in zip(range(part.numerator), splitter.split(labels, labels, groups)): held[fold] = True
@@ -321,7 +328,8 @@ def _faults(table):
         yield 'There is no test split; hold one out with --test-share .2, or add a folder test/.'
     for one, other in (('train', 'valid'), ('train', 'test'), ('valid', 'test')):
         both = sorted(patients.get(one, set()) & patients.get(other, set()))
-        if both: yield f'{len(both)} patients are in both {one} and {other} ({some(both)}); move each to one side.'
+        if not both: continue
+        yield f'{len(both)} patients are in both {one} and {other} ({some(both)}); move each to one side.'
     for split in ('train', 'valid', 'test'):
         rows = table[table.split == split]
         if split not in patients: continue

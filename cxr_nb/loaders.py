@@ -12,7 +12,7 @@ import torch
 from torchvision.transforms.v2 import functional as V
 from fastai.vision.all import *
 from .film import is_dicom, read_image, read_xray
-from .dataset import cached_squares
+from .sources import cached_squares
 
 # %% ../nbs/03_loaders.ipynb #5603a351
 def _unreadable(reasons):
@@ -22,7 +22,7 @@ def _unreadable(reasons):
     if bad: raise ValueError(' '.join(bad[:5]) + more)
 
 class SquareReader(Transform):
-    "From the path of an X-ray to what the network sees: from the cache, or from the file where it is not there"
+    "From the path of an X-ray to what the network sees; one that is not in the cache is read from its file"
     def __init__(self,
         paths, # X-rays to keep squares of
         size,  # Height and width, pixels
@@ -42,7 +42,8 @@ def Stretch(
     most=4/3, # Width over height is multiplied by up to this, or divided; 1 or more
 ) -> AffineCoordTfm:
     "Draw each X-ray of a batch wider or narrower, each by another amount; raises `ValueError` below 1"
-    if most < 1: raise ValueError(f'most={most} is below 1; 1.33 draws up to a third wider or a quarter narrower.')
+    if most < 1:
+        raise ValueError(f'most={most} is below 1; 1.33 draws up to a third wider or a quarter narrower.')
     def mat(x):
         s = torch.exp(x.new_empty(len(x)).uniform_(-1, 1) * math.log(most)/2)
         zero = torch.zeros_like(s)
@@ -63,7 +64,7 @@ class Sharpness(RandTransform):
     "Blur some X-rays of a batch and sharpen others, each by another amount"
     order = 60
     def __init__(self,
-        strength=1., # Amounts go from -1 (sharpened) to this; 1 is fully blurred, at 3 half of the changed ones are
+        strength=1., # Amounts go from -1 (sharpened) to this, and are cut at 1 (fully blurred)
         p=.75,       # Share of the X-rays that are changed
     ):
         super().__init__(p=1.)
@@ -97,7 +98,8 @@ def _sides(table):
     train = table[table.split == 'train']
     valid = table[table.split == 'valid']
     if len(train) and len(valid): return train, valid
-    raise ValueError(f'The table has {len(train)} rows of train and {len(valid)} of valid; hold_out makes a valid one.')
+    raise ValueError(f'The table has {len(train)} rows of train and {len(valid)} of valid; '
+                     'hold_out makes a valid one.')
 
 def get_dls(
     table,           # As from `hold_out`: rows of train and of valid
@@ -107,7 +109,7 @@ def get_dls(
     stats=imagenet_stats, # (means, standard deviations) per channel of pixels in 0 to 1
     device=None,     # Where batches go; default: fastai's choice (CUDA, Apple GPU, else CPU)
     oversample=False, # Draw X-rays of the rarer class more often?
-) -> DataLoaders:    # Training batches are augmented; `test_dl(paths, with_labels=True)` reads others like validation
+) -> DataLoaders:    # Training is augmented; `test_dl(paths, with_labels=True)` reads other X-rays plainly
     "Training and validation batches of a table; raises `ValueError` for X-rays that cannot be used"
     train, valid = _sides(table)
     paths = [*train.path, *valid.path]
@@ -139,7 +141,8 @@ def walkthrough_dls(
     dls = get_dls(table, bs, size, stats=stats, device=device)
     train, valid = _sides(table)
     paths = [*train.path, *valid.path]
-    def opened(path): return read_image(path).convert('RGB') if is_dicom(path) else path # fastai opens all but DICOM
+    def opened(path): # fastai opens all but DICOM
+        return read_image(path).convert('RGB') if is_dicom(path) else path
     block = DataBlock((ImageBlock, CategoryBlock(vocab=dls.vocab)),
                       get_x=opened, get_y=dict(zip(table.path, table.label)).get,
                       splitter=IndexSplitter(range(len(train), len(paths))),

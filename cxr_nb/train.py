@@ -38,8 +38,9 @@ def get_learner(
         raise ValueError(f'smoothing={smoothing} is not in 0 to below 1; the usual strength is 0.1.')
     if mixup < 0: raise ValueError(f'mixup={mixup} is negative; 0 turns MixUp off, 0.4 is usual.')
     def two_groups(model): return [params(model[0]), params(model[1])]
-    return Learner(dls, model, loss_func=LabelSmoothingCrossEntropy(eps=smoothing), metrics=accuracy,
-                   opt_func=opt_func, splitter=two_groups, cbs=MixUp(mixup) if mixup else None, path=Path(path))
+    return Learner(
+        dls, model, loss_func=LabelSmoothingCrossEntropy(eps=smoothing), metrics=accuracy, opt_func=opt_func,
+        splitter=two_groups, cbs=MixUp(mixup) if mixup else None, path=Path(path))
 
 # %% ../nbs/05_train.ipynb #2b693fc1
 def _features(model, dl):
@@ -67,8 +68,10 @@ def start_head(
     x_valid, y_valid = _features(learn.model, learn.dls.valid.new(bs=64))
     mean = x.mean(0)
     spread = x.std(0) + 1e-3
-    fits = [LogisticRegression(C=C, max_iter=1000).fit((x - mean)/spread, y) for C in _STRENGTHS]
-    losses = [log_loss(y_valid, fit.predict_proba((x_valid - mean)/spread), labels=fit.classes_) for fit in fits]
+    x = (x - mean)/spread
+    x_valid = (x_valid - mean)/spread
+    fits = [LogisticRegression(C=C, max_iter=1000).fit(x, y) for C in _STRENGTHS]
+    losses = [log_loss(y_valid, fit.predict_proba(x_valid), labels=fit.classes_) for fit in fits]
     best = fits[int(np.argmin(losses))]
     two = len(best.coef_) == 1 # of two classes scikit-learn keeps the difference alone
     weight = np.concatenate([-best.coef_, best.coef_])/2 if two else best.coef_
@@ -107,9 +110,9 @@ class SaveBest(TrackerCallback):
         "Write the weights if this epoch is the best"
         super().after_epoch()
         if not self.new_best: return
-        shown_again = hasattr(self, 'checkpoint') and self.checkpoint.shows_again # then the file is there already
-        if not shown_again: save_weights(get_model(self.learn.model), self.file, epoch=str(self.epoch), **self.about)
         self.wrote = True
+        if hasattr(self, 'checkpoint') and self.checkpoint.shows_again: return # the file is there already
+        save_weights(get_model(self.learn.model), self.file, epoch=str(self.epoch), **self.about)
 
     def after_fit(self):
         "Put the best weights back"
