@@ -5,7 +5,7 @@ python nbs/records/public_cases.py RUN --before FOLDER  asks the code in FOLDER,
 python nbs/records/public_cases.py RUN --only 7 15      asks again about some cases
 
 RUN is a folder of cxr_train on the phantoms. public_files.py makes the files; public_cases.csv says where each case was
-reported, and what of it is not here. Notebook 92_film reads the record.
+reported, and what of it is not here or stays short. Notebook 92_film reads the record.
 """
 import argparse, csv, io, json, os, re, subprocess, sys, sysconfig, tempfile, warnings
 from collections import Counter
@@ -136,7 +136,7 @@ def told(asker, t, folder):
     if isinstance(answer, int): return answer
     for path in sorted([*words, str(asker.run), str(folder)], key=len, reverse=True):
         if '/' in path: answer = answer.replace(path, Path(path).name)
-    return answer.encode('utf-8', 'backslashreplace').decode()[:240]
+    return answer.encode('utf-8', 'backslashreplace').decode()[:1000]
 
 def verdict(t, answer):
     "right, refused (with its reason), short, wrong or crash"
@@ -164,23 +164,21 @@ def ask_before(code, folder):
     return json.loads((folder/'before.json').read_text())
 
 def as_record(tries, before, today, earlier):
-    "A case for each number, with its tries"
+    "A case for each number, with its tries; those that were not asked again are kept"
+    kept = {case['number']: case['tries'] for case in earlier}
     cases = []
-    rows = csv.DictReader(Path(__file__).with_suffix('.csv').open(encoding='utf-8'))
-    for row in rows:
+    for row in csv.DictReader(Path(__file__).with_suffix('.csv').open(encoding='utf-8')):
         number = int(row['number'])
-        kept = next((c for c in earlier if c['number'] == number), None)
+        was = {k['what']: k['before'] for k in kept.get(number, [])}
         found = []
         for t, b, a in zip(tries, before, today):
             if t['no'] != number: continue
-            if b is None and kept: b = next((k['before'] for k in kept['tries'] if k['what'] == t['what']), None)
-            was = 'not run' if b is None else verdict(t, b)
-            found.append(dict(what=t['what'], before=b, verdict_before=was, today=a, verdict=verdict(t, a)))
-        if not found and kept: cases.append(kept)
-        else: cases.append(dict(
-            number=number, source=row['source'], missing=row['missing'],
-            verdict_before=min([f['verdict_before'] for f in found], key=ORDER.index, default='not run'),
-            verdict=min([f['verdict'] for f in found], key=ORDER.index, default='not run'), tries=found))
+            if b is None: b = was.get(t['what'])
+            found.append(dict(what=t['what'], before=b, verdict_before='not run' if b is None else verdict(t, b),
+                              today=a, verdict=verdict(t, a)))
+        found = found or kept.get(number, [])
+        worst = {v: min([f[v] for f in found], key=ORDER.index, default='not run') for v in ('verdict_before', 'verdict')}
+        cases.append(dict(number=number, source=row['source'], note=row['note'], **worst, tries=found))
     return cases
 
 if __name__ == '__main__':

@@ -286,7 +286,7 @@ def commands(m):
     m.add(34, 'names with =, comma, quote, newline, emoji, from inside', 'predict', '^6 answers, 0 formulas', odd, here=True)
     m.add(35, 'maps of a name of 250 letters', 'predict', '^6 answers.*6 maps', folder(*plain, 'x'*245 + '.jpeg', *'ab'), maps=True)
     m.add(50, 'whom it was trained on', 'predict', 'Trained on: children', folder(*plain, *'abc'), people='children')
-    data = data_set(m.place(), OFFICIAL, 40)
+    data = data_set(m.place('set'), OFFICIAL, 40)
     for arch in ('swin_tiny_patch4_window7_224', 'mixer_s16_224'): # with a file of weights: the hub need not be there
         weights = m.place('weights.pth')
         torch.save(timm.create_model(arch).state_dict(), weights)
@@ -296,7 +296,7 @@ def commands(m):
     ds = dcmread(SHIPPED/'test-SR.dcm')
     ds.PatientID = 'SR'
     ds.save_as(broken/'train'/'NORMAL'/'a.dcm')
-    quick = 'cxr_train', broken, '--recipe', 'faster', '--size', 64, '--epochs', 1, '--out', 'OUT'
+    quick = 'cxr_train', broken, '--size', 64, '--epochs', 1, '--out', 'OUT'
     m.add(31, 'a Structured Report among the files of train', 'command', 'unreadable.csv.*--skip-unreadable', *quick, wanted='refusal')
     m.add(31, 'the same, skipped', 'command', '^exit 0.*Classifier', *quick, '--skip-unreadable')
     m.add(37, 'IR version of the ONNX file', 'export', '^IR version [1-9]$', 'OUT')
