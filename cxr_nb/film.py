@@ -330,7 +330,8 @@ def _stored_pixels(ds):
     from pydicom.pixels import get_decoder
     from pydicom.uid import JPEGBaseline8Bit
     syntax = ds.file_meta.TransferSyntaxUID = _syntax(ds)
-    if not syntax.is_transfer_syntax: raise ValueError # damage
+    private = syntax.is_private and syntax.is_valid
+    if not (private or syntax.is_transfer_syntax): raise ValueError # damage
     if syntax == JPEGBaseline8Bit and ds.BitsStored != 8:
         raise ValueError # damage, at which GDCM would end the process
     extra = all(map(find_spec, ('gdcm', 'openjpeg')))
@@ -338,7 +339,8 @@ def _stored_pixels(ds):
     try: known = get_decoder(syntax).is_available
     except RuntimeError: known = False # pydicom does not even know its name
     if not known:
-        raise _Unfit(f'is compressed in a way that no decoder here reads ({syntax.name}); {mend}')
+        name = 'a private transfer syntax' if private else syntax.name
+        raise _Unfit(f'is compressed in a way that no decoder here reads ({name}); {mend}')
     # they may be those in use, and they mark what lies outside
     ds.pixel_array_options(correct_unused_bits=False)
     try: return ds.pixel_array
@@ -359,19 +361,29 @@ def _padding(ds, tag):
         ends = [e - 2**ds.BitsAllocated*(e >= 2**(ds.BitsAllocated - 1)) for e in ends]
     return min(ends), max(ends)
 
+def _bits_in_use(ds, numbers):
+    "The bits that the header says; or all, where the image is smoother with those above, which may hold an overlay"
+    low = numbers & (2**ds.BitsStored - 1)
+    if ds.PixelRepresentation: low = low - 2**ds.BitsStored*(low >= 2**(ds.BitsStored - 1))
+    def roughness(image): return np.abs(np.diff(image)).sum()
+    beyond = ds.BitsAllocated <= 16 and roughness(numbers) < roughness(low)
+    return ds.BitsAllocated if beyond else ds.BitsStored
+
 def _grey_pixels(ds, ignored):
     "Grey levels of the pixels, 0 to 255, (rows, columns), uint8"
     pixels = _stored_pixels(ds)
     if pixels.ndim != 2: raise ValueError # more frames than the header says
     unused = _optional(ds, 'HighBit', _high_bit, ds.BitsStored - 1, ignored) + 1 - ds.BitsStored
-    # bits above may hold an overlay
-    numbers = pixels.astype(np.int32) >> unused & (2**ds.BitsStored - 1)
+    numbers = pixels.astype(np.int32)
+    bits = ds.BitsStored if unused else _bits_in_use(ds, numbers)
+    if bits > ds.BitsStored: ignored.append('BitsStored')
+    numbers = numbers >> unused & (2**bits - 1)
     low, high = _optional(ds, 'PixelPaddingValue', _padding, (1, 0), ignored)
     outside = (low <= pixels) & (pixels <= high)
     if outside.all():
         outside[:] = False
         ignored.append('PixelPaddingValue')
-    counts = np.bincount(numbers[~outside], minlength=2**ds.BitsStored)
+    counts = np.bincount(numbers[~outside], minlength=2**bits)
     return np.where(outside, np.uint8(0), _grey_levels(ds, counts, ignored)[numbers])
 
 _TAGS = ('Modality BodyPartExamined ViewPosition ViewCodeSequence PatientOrientation SeriesDescription ProtocolName '

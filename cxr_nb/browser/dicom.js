@@ -188,6 +188,7 @@ async function storedPixels(ds, width, height) { // the numbers in the pixels
   if (!syntax && items) throw new Unfit('does not say how its pixels are compressed; export it uncompressed');
   const uncompressed = ['', IMPLICIT, EXPLICIT].includes(syntax);
   if (!uncompressed && /^1\.2\.840\.10008\.1\.2\.[\d.]+$/.test(syntax)) refuseSyntax(syntax);
+  if (/^(0|[1-9]\d*)(\.(0|[1-9]\d*))*$/.test(syntax) && !syntax.startsWith('1.2.840.10008.')) refuseSyntax('a private transfer syntax');
   const plain = uncompressed && !items;
   const known = single && [1, 2, 4, 8].includes(step) && stored >= 1 && stored <= allocated
     && numberOf(ds, 'PixelRepresentation') <= 1;
@@ -266,10 +267,18 @@ function highBit(ds, name) {
   return high;
 }
 
+function bitsInUse(ds, numbers, stored, whole) { // all, where the image is smoother with those above, which may hold an overlay
+  const width = numberOf(ds, 'Columns'), allocated = numberOf(ds, 'BitsAllocated');
+  const roughness = of => numbers.reduce((sum, v, i) => i % width ? sum + Math.abs(of(v) - of(numbers[i - 1])) : sum, 0);
+  return allocated <= 16 && roughness(v => whole(v, allocated)) < roughness(v => whole(v & 2**stored - 1, stored)) ? allocated : stored;
+}
+
 function greyPixels(ds, numbers, ignored) {
-  const bits = numberOf(ds, 'BitsStored'), allocated = numberOf(ds, 'BitsAllocated');
-  const signed = numberOf(ds, 'PixelRepresentation') === 1, unused = optional(ds, 'HighBit', highBit, bits - 1, ignored) + 1 - bits;
-  const whole = v => signed && v >= 2**(allocated - 1) ? v - 2**allocated : v;
+  const said = numberOf(ds, 'BitsStored'), allocated = numberOf(ds, 'BitsAllocated');
+  const signed = numberOf(ds, 'PixelRepresentation') === 1, unused = optional(ds, 'HighBit', highBit, said - 1, ignored) + 1 - said;
+  const whole = (v, n = allocated) => signed && v >= 2**(n - 1) ? v - 2**n : v;
+  const bits = unused ? said : bitsInUse(ds, numbers, said, whole);
+  if (bits > said) ignored.push('BitsStored');
   const padding = (set, name) => {
     const ends = [name, 'PixelPaddingRangeLimit'].filter(n => set[n]).map(n => whole(numberOf(set, n) % 2**allocated));
     return [Math.min(...ends), Math.max(...ends)];
