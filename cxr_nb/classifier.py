@@ -91,12 +91,18 @@ class Classifier:
         return self.ask(squares)[0]
 
 # %% ../nbs/09_classifier.ipynb #cbce846f
+def _squeezed(images, shape):
+    return np.stack([np.asarray(Image.fromarray(im).resize(shape, Image.Resampling.BILINEAR))
+                     for im in np.ascontiguousarray(images)])
+
 def _half(squares, left):
     n = squares.shape[2]//2
     half = squares[:, :, :n] if left else squares[:, :, -n:]
-    shape = squares.shape[:0:-1]
-    return np.stack([np.asarray(Image.fromarray(s).resize(shape, Image.Resampling.BILINEAR))
-                     for s in np.ascontiguousarray(half)])
+    return _squeezed(half, squares.shape[:0:-1])
+
+def _pair(squares):
+    "Each with its neighbour"
+    return _squeezed(np.concatenate([squares, np.roll(squares, 1, axis=0)], axis=2), squares.shape[:0:-1])
 
 ODDITIES = {
     'upside down': lambda x: x[:, ::-1],
@@ -108,6 +114,7 @@ ODDITIES = {
     'right half': lambda x: _half(x, False),
     'nearly black': lambda x: x//16,
     'nearly white': lambda x: 255 - (255 - x)//16,
+    'two side by side': _pair,
 } # from squares (X-rays, size, size) to squares that no X-ray should look like
 
 def _random_fields(n, size, seed=0): # (n, size, size), uint8
@@ -131,7 +138,7 @@ def fit_input_check(
     reject=.002, # Share of those that may be rejected, 0 to 1
     seed=0, # Which training X-rays are used
 ) -> InputCheck:
-    "Learn X-rays against the same X-rays turned, inverted, halved, dark or pale, and against random fields"
+    "Learn X-rays against the same X-rays turned, inverted, halved, dark, pale or in pairs, and against random fields"
     r = np.random.default_rng(seed)
     most = 900 # enough, and quick
     train = np.asarray(train)[r.permutation(len(train))[:most]]
