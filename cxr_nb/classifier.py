@@ -95,12 +95,11 @@ class Classifier:
         return self.ask(squares)[0]
 
 # %% ../nbs/09_classifier.ipynb #cbce846f
-def _half(squares, left):
-    n = squares.shape[2]//2
-    half = squares[:, :, :n] if left else squares[:, :, -n:]
-    shape = squares.shape[:0:-1]
-    return np.stack([np.asarray(Image.fromarray(s).resize(shape, Image.Resampling.BILINEAR))
-                     for s in np.ascontiguousarray(half)])
+def _as_squares(images, size):
+    "Stretch images of one shape (X-rays, rows, columns) to squares"
+    squares = [Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+               for image in np.ascontiguousarray(images)]
+    return np.stack([np.asarray(square) for square in squares])
 
 ODDITIES = {
     'upside down': lambda x: x[:, ::-1],
@@ -108,10 +107,13 @@ ODDITIES = {
     'quarter turn left': lambda x: np.rot90(x, 1, (1, 2)),
     'quarter turn right': lambda x: np.rot90(x, 3, (1, 2)),
     'inverted': lambda x: 255 - x,
-    'left half': lambda x: _half(x, True),
-    'right half': lambda x: _half(x, False),
+    'left half': lambda x: _as_squares(x[:, :, :x.shape[2]//2], x.shape[1]),
+    'right half': lambda x: _as_squares(x[:, :, x.shape[2]//2:], x.shape[1]),
+    'upper half': lambda x: _as_squares(x[:, :x.shape[1]//2], x.shape[2]),
+    'lower half': lambda x: _as_squares(x[:, x.shape[1]//2:], x.shape[2]),
     'nearly black': lambda x: x//16,
     'nearly white': lambda x: 255 - (255 - x)//16,
+    'two side by side': lambda x: _as_squares(np.concatenate([x, np.roll(x, 1, 0)], 2), x.shape[1]),
 } # from squares (X-rays, size, size) to squares that no X-ray should look like
 
 def _random_fields(n, size, seed=0): # (n, size, size), uint8
@@ -134,7 +136,7 @@ def fit_input_check(
     train,  # Squares of the training X-rays (X-rays, size, size), uint8
     valid,  # Squares of held-out X-rays, of which the limit rejects .2 %
 ) -> InputCheck:
-    "Learn X-rays against the same ones turned, inverted, halved, dark or pale, and random fields"
+    "Learn X-rays against the same ones turned, inverted, halved, paired, dark or pale, and random fields"
     r = np.random.default_rng(0)
     most = 900 # enough, and quick
     train = np.asarray(train)[r.permutation(len(train))[:most]]

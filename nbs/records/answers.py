@@ -58,12 +58,10 @@ def clouds(r):
 
 BLIND = dict(photographs=photographs, text=texts, digits=digits, noise=noise, clouds=clouds)
 
-def _upper_half(squares): return np.stack([np.asarray(Image.fromarray(s[:len(s)//2]).resize(s.shape)) for s in squares])
-def _lower_half(squares): return np.stack([np.asarray(Image.fromarray(s[len(s)//2:]).resize(s.shape)) for s in squares])
 def _tilted(squares): return np.stack([ndimage.rotate(s, 45, reshape=False) for s in squares])
 def _blurred(squares): return np.stack([np.asarray(Image.fromarray(s).filter(ImageFilter.GaussianBlur(8))) for s in squares])
 
-CHANGED = {'upper half': _upper_half, 'lower half': _lower_half, 'tilted by 45 degrees': _tilted, 'blurred': _blurred}
+CHANGED = {'tilted by 45 degrees': _tilted, 'blurred': _blurred}
 
 def rejected(clf, squares):
     features = np.concatenate([clf.ask(squares[i:i+64])[1] for i in range(0, len(squares), 64)])
