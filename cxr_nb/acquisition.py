@@ -188,7 +188,7 @@ def _p_corrected(positive, negative, totals):
     return multipletests(p, method='holm')[1] if len(p) else p
 
 def _missing(positive, negative, p, level=.01):
-    "Which class is missing, or all but missing, where that is no chance"
+    "Which class is missing, or all but missing, where chance cannot explain it"
     fewer, more = np.minimum(positive, negative), np.maximum(positive, negative)
     lonely = (fewer <= .02*more) & (more >= 10) & (p < level)
     return np.where(lonely, np.where(positive < negative, 'positive', 'negative'), '')

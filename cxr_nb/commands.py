@@ -77,7 +77,7 @@ def _check_run(run, *names):
 
 def _check_parent(file):
     folder = Path(file).parent
-    if not folder.is_dir(): raise FileNotFoundError(f'{folder} is no folder; name a file in one that exists.')
+    if not folder.is_dir(): raise FileNotFoundError(f'{folder} is not a folder; name a file in one that exists.')
 
 # %% ../nbs/98_commands.ipynb #bea0f21d
 def _print_report(folder):
@@ -110,7 +110,7 @@ def _check_training(path, labels, recipe, test_share, seeds, sensitivity, out, r
         raise ValueError(f'{test_share:g} is not a share above 0 and at most 0.5; try --test-share .15.')
     if seeds is not None and seeds < 2: raise ValueError(f'{seeds} seeds; take 2 or more for a series.')
     if recipe.weights and not Path(recipe.weights).is_file():
-        raise FileNotFoundError(f'{recipe.weights} is no file of weights; check the path.')
+        raise FileNotFoundError(f'{recipe.weights} is not a file of weights; check the path.')
     if resume and not (Path(resume)/'run.json').is_file():
         raise FileNotFoundError(f'{resume} holds no run that was stopped; there is nothing to resume.')
     if not out: return

@@ -634,7 +634,7 @@ def lesion_masks(
     made = {one.name: one for one in plan} | {one.copy: one for one in plan}
     names = [Path(f).name for f in files]
     if unknown := [n for n in names if n not in made]:
-        raise ValueError(f'{unknown[0]} is no X-ray of these options; '
+        raise ValueError(f'{unknown[0]} is not an X-ray of these options; '
                          'give those that phantom_data was called with.')
     def mask(one):
         patient = make_patient(one.seed, one.kind, one.film + 1)

@@ -108,7 +108,7 @@ _STARTS = tuple('=+-@\t\r') # of what a spreadsheet runs
 def disarmed(
     text, # Text that others chose, such as the name of a file
 ) -> str: # Text for any spreadsheet
-    "An apostrophe before what a spreadsheet would run as a formula, and no bytes that are no letters"
+    "An apostrophe before what a spreadsheet would run as a formula, and no bytes that are not letters"
     text = printable(text)
     return f"'{text}" if text.startswith(_STARTS) else text
 
@@ -173,7 +173,7 @@ def workers(
         _ray(address)
         with parallel_config('ray'): yield
     else:
-        raise ValueError(f'{cluster} is no address of a cluster; write dask://HOST:PORT or ray://HOST:PORT.')
+        raise ValueError(f'{cluster} is not the address of a cluster; write dask://HOST:PORT or ray://HOST:PORT.')
 
 def _quiet_children():
     "No warnings that the imports of a new process would print"

@@ -21,7 +21,7 @@ function kindOf(head, name) { // the first bytes of a file
   if (starts('%PDF')) throw new Unfit('is a PDF; save the X-ray in it as JPEG or PNG');
   if (text(head, 4, 8) === 'ftyp' || starts('\x1a\x45\xdf\xa3') || starts('RIFF') || starts('\0\0\x01\xba'))
     throw new Unfit('is a video or a phone\'s own image format; save one picture as JPEG or PNG');
-  if (/\.(dcm|dicom)$/i.test(name)) throw new Unfit('is no DICOM file (it does not begin like one); export it again');
+  if (/\.(dcm|dicom)$/i.test(name)) throw new Unfit('is not a DICOM file (it does not begin like one); export it again');
   throw new Unfit('is not an image; choose a JPEG, PNG or DICOM file');
 }
 
