@@ -87,6 +87,7 @@ def start_head(
 class KeepNorms(Callback):
     "Batch norm keeps the means and spreads that it was pretrained with"
     def before_train(self):
+        "Put batch norm, and nothing else, into evaluation mode"
         for layer in self.model.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm): layer.eval()
 
