@@ -119,14 +119,12 @@ def get_dls(
     items = Datasets(paths, [[SquareReader(paths, size)], [label, Categorize(vocab)]], splits=splits)
     to_float = IntToFloatTensor()
     normalize = Normalize.from_stats(*stats)
-    common = dict(bs=bs, num_workers=0, device=device, after_batch=[to_float, normalize])
-    if oversample:
-        weights = 1/train.groupby('label').label.transform('size')
-        dls = items.weighted_dataloaders(weights.to_numpy(), **common)
-    else: dls = items.dataloaders(**common)
+    dls = items.dataloaders(bs=bs, num_workers=0, device=device, after_batch=[to_float, normalize])
+    weights = 1/train.groupby('label').label.transform('size')
+    drawing = dict(cls=WeightedDL, wgts=weights.to_numpy()) if oversample else {}
     # for training alone: fastai's augmentations resample even what they leave as it is
     tfms = augmentations() if tfms is None else tfms
-    dls.loaders[0] = dls.train.new(after_batch=[to_float, *tfms, normalize])
+    dls.loaders[0] = dls.train.new(after_batch=[to_float, *tfms, normalize], **drawing)
     return dls
 
 # %% ../nbs/03_loaders.ipynb #ddfec1b4

@@ -17,7 +17,7 @@ import torch
 from huggingface_hub import constants
 from safetensors import SafetensorError
 from torch import nn
-from timm.models import is_model_in_modules
+from timm.models import is_model_in_modules, is_model_pretrained
 from fastai.vision.all import create_head, apply_init
 from fastai.layers import AdaptiveConcatPool2d, Flatten
 
@@ -147,6 +147,11 @@ def _pretrained(create, arch, weights):
     if weights is not None: return _from_file(create, arch, weights)
     if (found := packaged_weights(arch)) is not None:
         return create(pretrained=True, pretrained_cfg_overlay=dict(state_dict=found))
+    if not is_model_pretrained(arch):
+        tags = ', '.join(timm.list_pretrained(f"{arch.split('.')[0]}.*")[:5])
+        name_one = f'name one of {tags}, or ' if tags else ''
+        raise ValueError(f'timm knows no weights named {arch}; {name_one}train from nothing '
+                         '(--pretrained no; here `pretrained=False`).')
     # the hub client has its own errors for each way a connection can fail
     try:
         with _at_once(): return create(pretrained=True)
@@ -161,6 +166,7 @@ def create_timm_body(
     weights=None,    # File of weights (.pth or .safetensors), instead of a package's or the hub's
 ) -> nn.Module:      # From (X-rays, 3, height, width) to (X-rays, features, rows, columns)
     "A timm model without its head; `ValueError`, `FileNotFoundError` or `ConnectionError` say how to fix it"
+    if cut and not callable(cut): raise ValueError(f'cut={cut} is no function from model to body; give one.')
     arch = _arch(arch)
     any_size = is_model_in_modules(arch.split('.')[0], ['vision_transformer', 'deit', 'eva'])
     create = partial(timm.create_model, arch, **dict(dynamic_img_size=True) if any_size else {})

@@ -3,7 +3,7 @@
 python nbs/records/first_command.py                      seeds 42 to 44 by 1 and 2 threads, the first with an empty cache
 python nbs/records/first_command.py --seeds 42 --threads 1
 
-No lesson reads it yet. The test of the default phantoms chose nothing: the recipe comes from trials.py, on validation and on other draws.
+The guide (00_guide) reads it. The test of the default phantoms chose nothing: the recipe comes from trials.py, on validation and on other draws.
 """
 import argparse, json, os, subprocess, tempfile, time
 from pathlib import Path
