@@ -125,7 +125,7 @@ class Predictions:
         return Predictions(**parts)
 
 def _check(p):
-    "Raise `ValueError` for what is no probability, or not of one length"
+    "Raise `ValueError` for what is not a probability, or not of one length"
     n = len(p.probs)
     lengths = dict(probabilities=n, labels=len(p.truth), patients=len(p.patients),
                    rejections=len(p.rejected))

@@ -218,7 +218,7 @@ def _start(file):
 
 def is_dicom(
     file, # Path of any file
-) -> bool: # False also for what is no file
+) -> bool: # False also for what is not a file
     "Is a file DICOM, by its first bytes? Its name need not have a suffix"
     return _starts_dicom(_start(file))
 
@@ -296,7 +296,7 @@ def _frames(ds, tag):
     return int(frames)
 
 def _check_header(ds, trust_header, ignored):
-    "What was overruled, or ''; raises `ValueError` for what is no frontal chest X-ray in shades of grey"
+    "What was overruled, or ''; raises `ValueError` for what is not a frontal chest X-ray in shades of grey"
     overruled = ''
     if objection := _objection(ds, ignored):
         claim, way = objection
@@ -429,7 +429,7 @@ def _why(e, file):
     if isinstance(e, UnidentifiedImageError) and _start(file)[4:8] == b'ftyp':
         return "is a video or a phone's own image format; save one picture as JPEG or PNG"
     if isinstance(e, UnidentifiedImageError) and file.suffix.lower() in DICOM_SUFFIXES:
-        return 'is no DICOM file (it does not begin like one); export it again'
+        return 'is not a DICOM file (it does not begin like one); export it again'
     if isinstance(e, UnidentifiedImageError):
         return 'is not an image; remove it, or save it as JPEG or PNG'
     if isinstance(e, FileNotFoundError):
@@ -440,7 +440,7 @@ def _why(e, file):
     return f'cannot be read ({reason}); copy it again, or save it as JPEG or PNG'
 
 def _read_plain(opened):
-    "An image that is no DICOM file, mode 'L'"
+    "An image that is not a DICOM file, mode 'L'"
     with Image.open(opened) as im:
         _check_shape(*im.size)
         return _grey(im)
@@ -465,7 +465,7 @@ def _read_file(file, trust_header):
 # %% ../nbs/92_film.ipynb #3ec42533
 def read_image(
     file, # Path of an image or DICOM file
-    trust_header=True, # Refuse what a DICOM header says is no frontal chest X-ray?
+    trust_header=True, # Refuse what a DICOM header says is not a frontal chest X-ray?
 ) -> Image.Image: # Mode 'L', upright as its EXIF tag says
     "Any image or DICOM file as a grey image; raises `ValueError` with the file's name for what cannot be judged"
     return _read_file(file, trust_header)[0]

@@ -55,9 +55,9 @@ def find_xrays(
 _KNOWN = 'labels.csv', 'patients.csv', 'data_card.json', 'Thumbs.db', 'desktop.ini'
 
 def describe_others(
-    others, # Paths of files that are no X-rays, as from `find_xrays`
+    others, # Paths of files that are not X-rays, as from `find_xrays`
 ) -> str:   # One sentence, '' where there is nothing to say
-    "How many files are no images; what belongs to a data set or to Windows does not count"
+    "How many files are not images; what belongs to a data set or to Windows does not count"
     odd = [f for f in others if f.name not in _KNOWN]
     if not odd: return ''
     verb = 'file is' if len(odd) == 1 else 'files are'
@@ -91,7 +91,7 @@ def read_table(
         table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False,
                             index_col=False, on_bad_lines='error')
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise ValueError(f'{file} is no table ({e}); save it as CSV with a heading.') from e
+        raise ValueError(f'{file} is not a table ({e}); save it as CSV with a heading.') from e
     headings = table.columns.str.strip().str.lower()
     twice = headings[headings.duplicated()]
     if len(twice): raise ValueError(f'{file} has two columns {twice[0]}; leave one of them.')
