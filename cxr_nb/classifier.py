@@ -188,7 +188,8 @@ def _answer_batch(self:Classifier, paths, trust_header):
     return table
 
 # %% ../nbs/09_classifier.ipynb #9a4d7eee
-_ODD = 'does not look like the X-rays it was trained on (turned, inverted, a half, a pair, or not a chest X-ray)'
+_ODD = ('does not look like the X-rays it was trained on '
+        '(turned, inverted, a half, a pair, or not a chest X-ray)')
 
 @patch
 def _named(self:Classifier, logits, calls):
