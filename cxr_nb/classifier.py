@@ -160,7 +160,7 @@ def answers(self:Classifier,
     paths,      # Paths of images or DICOM files
     bs=64,      # X-rays at a time
     progress=False, # Show a progress bar?
-    trust_header=True, # Reject what a DICOM header says is no frontal chest X-ray?
+    trust_header=True, # Reject what a DICOM header says is not a frontal chest X-ray?
 ) -> pd.DataFrame: # A row per X-ray: file, logit of each class, ood_score, why (or a warning)
     "Read X-rays and ask the networks; one that cannot be read is a row with its reason"
     tables = []
@@ -188,7 +188,8 @@ def _answer_batch(self:Classifier, paths, trust_header):
     return table
 
 # %% ../nbs/09_classifier.ipynb #9a4d7eee
-_ODD = 'does not look like the X-rays it was trained on (turned, inverted, cropped, or no chest X-ray)'
+_ODD = ('does not look like the X-rays it was trained on '
+        '(turned, inverted, a half, a pair, or not a chest X-ray)')
 
 @patch
 def _named(self:Classifier, logits, calls):
@@ -220,7 +221,7 @@ def predict(self:Classifier,
     paths,      # Path of an X-ray, or several
     bs=64,      # X-rays at a time
     progress=False, # Show a progress bar?
-    trust_header=True, # Reject what a DICOM header says is no frontal chest X-ray?
+    trust_header=True, # Reject what a DICOM header says is not a frontal chest X-ray?
 ) -> pd.DataFrame: # A row per X-ray: file, probability (calibrated, 0 to 1), call, class, why
     "The answer for new X-rays; one that cannot be judged is rejected, with the reason"
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
@@ -318,12 +319,12 @@ def _read_fields(file):
     about = read_about(file).get('classifier', '{}')
     try: fields = dict(json.loads(about))
     except (ValueError, TypeError) as e:
-        raise ValueError(f'{file} is no classifier of this library ({e}); take another copy.') from e
+        raise ValueError(f'{file} is not a classifier of this library ({e}); take another copy.') from e
     if not fields:
         raise ValueError(f'{file} holds weights alone; name the folder of a run of cxr_train.')
     fields = dict(head='fastai') | {_BEFORE.get(k, k): v for k, v in fields.items()}
     if lacks := ', '.join(sorted({'preprocessing', 'members', 'point', *_FIELDS} - fields.keys())):
-        raise ValueError(f'{file} lacks {lacks}; it is no classifier of this library.')
+        raise ValueError(f'{file} lacks {lacks}; it is not a classifier of this library.')
     if isinstance(fields['positive'], str): fields['positive'] = [fields['positive']]
     if fields['preprocessing'] != PREPROCESSING:
         raise ValueError(f"{file} was trained on X-rays read another way ({fields['preprocessing']}; "
@@ -351,7 +352,7 @@ def _check_weights(fields, tensors, file):
         raise ValueError(f"{file} holds other weights than {fields['arch']} has here; "
                          'install the timm that its model card names.')
     if any(v.is_floating_point() and not v.isfinite().all() for v in tensors.values()):
-        raise ValueError(f'{file} holds weights that are no numbers; {_DAMAGED}.')
+        raise ValueError(f'{file} holds weights that are not numbers; {_DAMAGED}.')
 
 def _member(fields, tensors, i):
     "One network of an ensemble with its own weights"

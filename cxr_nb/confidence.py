@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['auroc_interval', 'Predictions', 'read_predictions', 'rate_interval', 'metrics_table', 'compare_models',
-           'strata_table', 'plot_strata', 'plot_curves', 'auroc_by_strata', 'mean_interval', 'wrong_calls',
-           'error_blocks']
+           'strata_table', 'plot_strata', 'error_blocks', 'plot_curves', 'auroc_by_strata', 'mean_interval',
+           'wrong_calls']
 
 # %% ../nbs/07_confidence.ipynb #7a11ed5b
 import re
@@ -125,7 +125,7 @@ class Predictions:
         return Predictions(**parts)
 
 def _check(p):
-    "Raise `ValueError` for what is no probability, or not of one length"
+    "Raise `ValueError` for what is not a probability, or not of one length"
     n = len(p.probs)
     lengths = dict(probabilities=n, labels=len(p.truth), patients=len(p.patients),
                    rejections=len(p.rejected))
@@ -546,6 +546,68 @@ def plot_strata(
     ax.grid(axis='x', alpha=.4)
     return ax
 
+# %% ../nbs/07_confidence.ipynb #b1e388b9
+def _log_likelihood(x, wrong, xrays): return x[wrong] + x[xrays - wrong] - x[xrays]
+
+def _scan(xrays, wrong, most=400):
+    "Each row's window with the most striking errors: gain in log-likelihood, start, stop"
+    n = xrays[0].sum()
+    k = wrong[0].sum()
+    patients = xrays.shape[1]
+    rows = np.arange(len(xrays))
+    step = -(-patients//most) # above that, windows begin and end at every second patient, or third
+    edges = np.r_[0:patients:step, patients]
+    x = xlogy(*[np.arange(n + 1)]*2)
+    until = [np.pad(v.cumsum(1), ((0, 0), (1, 0)))[:, edges] for v in (xrays, wrong)]
+    best = np.zeros((3, len(xrays)))
+    for width in range(-(-3//step), len(edges)//2 + 1): # from three patients to half of them
+        m, c = [v[:, width:] - v[:, :-width] for v in until]
+        split = _log_likelihood(x, c, m) + _log_likelihood(x, k - c, n - m)
+        gain = np.where(c*n > k*m, split - _log_likelihood(x, k, n), 0)
+        i = gain.argmax(1)
+        window = np.array([gain[rows, i], edges[i], edges[i + width]])
+        best = np.where(window[0] > best[0], window, best)
+    return best
+
+def _by_kind_and_number(preds):
+    "A sort key for each X-ray: its kind, then its name with numbers as numbers"
+    if preds.table is not None and 'group' in preds.table: kinds = preds.table.group
+    else: kinds = [subgroup_of(file, '') for file in preds.files]
+    return [(str(kind), _numbers_apart(file)) for kind, file in zip(kinds, preds.files)]
+
+def _one_block(preds, rows, right, keys, n, rng):
+    "The most striking window of one class"
+    order = np.array(sorted(np.flatnonzero(rows), key=keys.__getitem__))
+    names = np.asarray(preds.patients[order], str)
+    first, whose = np.unique(names, return_index=True, return_inverse=True)[1:]
+    place = stats.rankdata(first).astype(int)[whose] - 1 # of each X-ray's patient along the names
+    wrong = ~right[order]
+    each = np.bincount(place), np.bincount(place[wrong], minlength=len(first))
+    shuffled = np.array([range(len(first)), *(rng.permutation(len(first)) for _ in range(n))])
+    parts = np.array_split(shuffled, len(shuffled)//50 + 1) # so that memory stays small
+    gain, start, stop = np.hstack([_scan(*[v[part] for v in each]) for part in parts])
+    here = (place >= start[0]) & (place < stop[0])
+    ends = preds.files[order][here][[0, -1]] if here.any() else ('', '') # no error, so no window
+    inside = dict(xrays=here.sum(), patients=int(stop[0] - start[0]), wrong=wrong[here].sum())
+    elsewhere = dict(xrays_elsewhere=(~here).sum(), wrong_elsewhere=wrong[~here].sum())
+    p = (gain >= gain[0] - 1e-9).mean()
+    return dict(first=ends[0], last=ends[1], **inside, **elsewhere, p=p)
+
+def error_blocks(
+    preds,  # `Predictions` with the names of their files, numbered as the X-rays were taken
+    point=OperatingPoint(), # Threshold
+    n=499,  # Times that the patients are shuffled
+) -> pd.DataFrame: # A row per rate: first, last, xrays, patients, wrong, there and elsewhere, p
+    "Where errors gather along the names, sorted by kind first, tested by patient"
+    if preds.files is None:
+        raise ValueError('Blocks are found along the names of files; give Predictions its files.')
+    rng = np.random.default_rng(0)
+    keys = _by_kind_and_number(preds)
+    positive, negative = decisions(preds, point)
+    rows = dict(sensitivity=_one_block(preds, preds.truth, positive, keys, n, rng),
+                specificity=_one_block(preds, ~preds.truth, negative, keys, n, rng))
+    return pd.DataFrame(rows).T
+
 # %% ../nbs/07_confidence.ipynb #54b0d7ee
 def _curves(W, score, truth):
     "Sensitivity, false alarm rate and precision at every threshold, descending, for each resample"
@@ -672,65 +734,3 @@ def wrong_calls(
         more = preds.table.drop(columns=list(rows), errors='ignore')
         rows = rows.join(more.iloc[wrong].reset_index(drop=True))
     return rows.sort_values('margin', ascending=False, kind='stable', ignore_index=True)
-
-# %% ../nbs/07_confidence.ipynb #b1e388b9
-def _log_likelihood(x, wrong, xrays): return x[wrong] + x[xrays - wrong] - x[xrays]
-
-def _scan(xrays, wrong, most=400):
-    "Each row's window with the most striking errors: gain in log-likelihood, start, stop"
-    n = xrays[0].sum()
-    k = wrong[0].sum()
-    patients = xrays.shape[1]
-    rows = np.arange(len(xrays))
-    step = -(-patients//most) # above that, windows begin and end at every second patient, or third
-    edges = np.r_[0:patients:step, patients]
-    x = xlogy(*[np.arange(n + 1)]*2)
-    until = [np.pad(v.cumsum(1), ((0, 0), (1, 0)))[:, edges] for v in (xrays, wrong)]
-    best = np.zeros((3, len(xrays)))
-    for width in range(-(-3//step), len(edges)//2 + 1): # from three patients to half of them
-        m, c = [v[:, width:] - v[:, :-width] for v in until]
-        split = _log_likelihood(x, c, m) + _log_likelihood(x, k - c, n - m)
-        gain = np.where(c*n > k*m, split - _log_likelihood(x, k, n), 0)
-        i = gain.argmax(1)
-        window = np.array([gain[rows, i], edges[i], edges[i + width]])
-        best = np.where(window[0] > best[0], window, best)
-    return best
-
-def _by_kind_and_number(preds):
-    "A sort key for each X-ray: its kind, then its name with numbers as numbers"
-    if preds.table is not None and 'group' in preds.table: kinds = preds.table.group
-    else: kinds = [subgroup_of(file, '') for file in preds.files]
-    return [(str(kind), _numbers_apart(file)) for kind, file in zip(kinds, preds.files)]
-
-def _one_block(preds, rows, right, keys, n, rng):
-    "The most striking window of one class"
-    order = np.array(sorted(np.flatnonzero(rows), key=keys.__getitem__))
-    names = np.asarray(preds.patients[order], str)
-    first, whose = np.unique(names, return_index=True, return_inverse=True)[1:]
-    place = stats.rankdata(first).astype(int)[whose] - 1 # of each X-ray's patient along the names
-    wrong = ~right[order]
-    each = np.bincount(place), np.bincount(place[wrong], minlength=len(first))
-    shuffled = np.array([range(len(first)), *(rng.permutation(len(first)) for _ in range(n))])
-    parts = np.array_split(shuffled, len(shuffled)//50 + 1) # so that memory stays small
-    gain, start, stop = np.hstack([_scan(*[v[part] for v in each]) for part in parts])
-    here = (place >= start[0]) & (place < stop[0])
-    ends = preds.files[order][here][[0, -1]] if here.any() else ('', '') # no error, so no window
-    inside = dict(xrays=here.sum(), patients=int(stop[0] - start[0]), wrong=wrong[here].sum())
-    elsewhere = dict(xrays_elsewhere=(~here).sum(), wrong_elsewhere=wrong[~here].sum())
-    p = (gain >= gain[0] - 1e-9).mean()
-    return dict(first=ends[0], last=ends[1], **inside, **elsewhere, p=p)
-
-def error_blocks(
-    preds,  # `Predictions` with the names of their files, numbered as the X-rays were taken
-    point=OperatingPoint(), # Threshold
-    n=499,  # Times that the patients are shuffled
-) -> pd.DataFrame: # A row per rate: first, last, xrays, patients, wrong, there and elsewhere, p
-    "Where errors gather along the names, sorted by kind first, tested by patient"
-    if preds.files is None:
-        raise ValueError('Blocks are found along the names of files; give Predictions its files.')
-    rng = np.random.default_rng(0)
-    keys = _by_kind_and_number(preds)
-    positive, negative = decisions(preds, point)
-    rows = dict(sensitivity=_one_block(preds, preds.truth, positive, keys, n, rng),
-                specificity=_one_block(preds, ~preds.truth, negative, keys, n, rng))
-    return pd.DataFrame(rows).T

@@ -40,7 +40,7 @@ def to_classes(
         return np.array([vocab.index(str(v)) for v in a])
     outside = sorted({v for v in a.tolist() if v not in range(len(vocab))})
     if not outside: return a.astype(int)
-    raise ValueError(f'{outside[:5]} are no class numbers of {vocab}; '
+    raise ValueError(f'{outside[:5]} are not class numbers of {vocab}; '
                      'give class numbers, names, or one column per class.')
 
 # %% ../nbs/06_evaluate.ipynb #ba4367c3

@@ -45,7 +45,7 @@ CARD = dict(people='who they are: ages, sex, where from', view='frontal or later
 def data_card(
     folder, # Folder of the data set
 ) -> dict:  # From the keys of `CARD` to what its `data_card.json` says, '' where it says nothing
-    "What the owner of the X-rays says of them; raises `ValueError` for a file that is no JSON object"
+    "What the owner of the X-rays says of them; raises `ValueError` for a file that is not a JSON object"
     file = Path(folder)/'data_card.json'
     if not file.is_file(): return dict.fromkeys(CARD, '')
     try: card = dict(json.loads(file.read_text(encoding='utf-8')))

@@ -471,18 +471,18 @@ def resume_run(
 
 # %% ../nbs/09_run.ipynb #69a61a72
 # what a training depends on
-_ROOMS = 'film dataset loaders model train threshold classifier recipe report run'.split()
+_MODULES = 'film dataset loaders model train threshold classifier recipe report run'.split()
 
-def _code(room):
-    "The code of a room without its comments"
-    return ast.unparse(ast.parse((Path(cxr_nb.__file__).parent/f'{room}.py').read_text(encoding='utf-8')))
+def _code(module):
+    "The code of a module without its comments"
+    return ast.unparse(ast.parse((Path(cxr_nb.__file__).parent/f'{module}.py').read_text(encoding='utf-8')))
 
 def first_run(
     source=None, # Data set, as for `train_run`
 ) -> Path:     # Folder of the run, in the cache folder; treat it as read-only
     "The default recipe's run on a data set: trained once for each version of the code, then found again"
     table = _prepare(source, RECIPES['default'])
-    key = _short([*map(_code, _ROOMS), fingerprint(table), *table.split, *table.patient])
+    key = _short([*map(_code, _MODULES), fingerprint(table), *table.split, *table.patient])
     out = cache_folder()/f'run-{key}'
     cache_folder().mkdir(parents=True, exist_ok=True)
     with FileLock(f'{out}.lock'): # a second process waits
