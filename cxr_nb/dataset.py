@@ -51,7 +51,7 @@ _SPLITS = dict(train='train', training='train', val='val', valid='val', validati
                test='test', testing='test')
 
 def _check_folder(path):
-    "Raises `FileNotFoundError` or `NotADirectoryError` for what is no folder, with the way out"
+    "Raises `FileNotFoundError` or `NotADirectoryError` for what is not a folder, with the way out"
     if path.is_dir(): return
     if not path.exists():
         raise FileNotFoundError(f'{path} does not exist; name the folder that holds your X-rays, '

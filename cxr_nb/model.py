@@ -133,7 +133,7 @@ def _at_once():
 
 def _from_file(create, arch, file):
     "The model with the weights of a file"
-    if not Path(file).is_file(): raise FileNotFoundError(f'{file} is no file of weights; check the path.')
+    if not Path(file).is_file(): raise FileNotFoundError(f'{file} is not a file of weights; check the path.')
     try: return create(pretrained=True, pretrained_cfg_overlay=dict(file=str(file)))
     except (SafetensorError, EOFError, RuntimeError, pickle.UnpicklingError) as e:
         if 'loading state_dict' in str(e): # what PyTorch says of names and shapes that do not fit
