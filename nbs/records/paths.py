@@ -44,12 +44,13 @@ def one_run(record, headers):
     report = record['report']
     test = apply_temperature(splits['test'], report['temperature'])
     test.table['path'] = path_of(test.files, headers)
-    valid = splits['valid'].table
-    valid = valid.assign(positive=splits['valid'].truth, path=path_of(valid.file, headers)).dropna(subset='path')
+    valid = splits['valid']
+    valid.table['path'] = pd.Series(path_of(valid.files, headers)).fillna('unknown')
+    seen = valid.table[valid.table.path != 'unknown']
     point = OperatingPoint(report['point']['threshold'])
     strata = strata_table(test, ['path'], point, known=dict(validation=valid))
     return dict(recipe=record['recipe']['name'], seeds=record['seeds'], id=record['id'], rates=json_rows(strata.loc['path'].loc[(slice(None), _RATES), :]),
-                pairs=json_rows(auroc_by_strata(test, 'path')), valid=pd.crosstab(valid.path, valid.label).to_dict('index'))
+                pairs=json_rows(auroc_by_strata(test, 'path')), valid=pd.crosstab(seen.path, seen.label).to_dict('index'))
 
 def main(file):
     headers = read_headers(file)

@@ -6,8 +6,7 @@ python nbs/records/record.py FOLDER --recipes faster --seeds 1 as much of it as 
 
 Results are read by the front page and lesson 97. What is read, written before the reading: of each recipe the five seeds 42 to 46 and
 their ensemble, on the official test at the threshold that validation chose and at one half, and on the 523 X-rays of NIH. Whatever
-comes of it is published. Of `default` three were read so far (42 to 44); `stronger` of 0.1 has today's
-settings and another input check.
+comes of it is published. Of `stronger` all five were read, of `default` three (42 to 44).
 """
 import argparse, json, shutil
 from pathlib import Path

@@ -9,7 +9,7 @@ from cxr_nb.evaluate import OperatingPoint
 from cxr_nb.threshold import apply_temperature
 
 records = Path(__file__).parent
-COLORS = {'walkthrough': '#7f7f7f', 'default': '#56b4e9', 'stronger of 0.1': '#d55e00'}
+COLORS = {'walkthrough': '#7f7f7f', 'default': '#56b4e9', 'stronger': '#d55e00'}
 
 def draw():
     fig, ax = plt.subplots(figsize=(6.4, 4.2), layout='constrained')
