@@ -140,14 +140,14 @@ def fit_input_check(
     r = np.random.default_rng(0)
     most = 900 # enough, and quick
     train = np.asarray(train)[r.permutation(len(train))[:most]]
-    part = max(len(train)//6, 1)
+    part = max(len(train)//3, 1)
     odd = [change(train[r.permutation(len(train))[:part]]) for change in ODDITIES.values()]
     others = np.concatenate([*odd, _random_fields(max(len(train)//2, 1), train.shape[1])])
     alone = replace(clf, members=clf.members[:1], flip_tta=False)
     features = np.concatenate([_all_features(alone, train), _all_features(alone, others)])
     mean = features.mean(0)
     spread = features.std(0) + 1e-3
-    model = LogisticRegression(C=.01, max_iter=1000)
+    model = LogisticRegression(C=1., max_iter=3000)
     model.fit((features - mean)/spread, np.arange(len(features)) >= len(train))
     weights = model.coef_[0]/spread
     check = InputCheck(weights, float(model.intercept_[0] - mean@weights))

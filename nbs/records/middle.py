@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from cxr_nb.classifier import ODDITIES, fit_input_check, load_classifier
-from cxr_nb.dataset import cached_squares, read_dataset
+from cxr_nb.dataset import read_dataset
+from cxr_nb.loaders import cached_squares
 from cxr_nb.recipe import Recipe
 from cxr_nb.run import recipe_split
 
