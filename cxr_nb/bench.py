@@ -24,7 +24,8 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from .files import atomic_write
 from .film import is_dicom, read_xray
-from .dataset import cached_squares, find_data, hold_out, read_dataset
+from .sources import cached_squares
+from .dataset import find_data, hold_out, read_dataset
 from .loaders import get_dls, walkthrough_dls
 from .model import build_model, model_stats, packaged_weights
 from .train import get_learner, keep_memory, use_device

@@ -18,7 +18,7 @@ from .phantom import write_phantoms
 from .files import cache_folder
 from .film import is_xray_file
 from .sources import (
-    cached_squares, check_patients, describe_others, find_xrays, match_files, patients_of, printable,
+    check_patients, describe_others, find_xrays, match_files, patients_of, printable,
     read_table, some)
 
 # %% ../nbs/03_dataset.ipynb #bdc69b3a

@@ -22,7 +22,8 @@ from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from .files import cache_folder, check_share, new_folder
 from .checkpoint import Checkpoint
-from .dataset import cached_squares, check_dataset, hold_out, read_dataset
+from .sources import cached_squares
+from .dataset import check_dataset, hold_out, read_dataset
 from .loaders import augmentations, get_dls, walkthrough_dls
 from .model import build_model, model_stats
 from .train import KeepNorms, SaveBest, get_learner, keep_memory, start_head, use_channels_last

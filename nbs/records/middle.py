@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from cxr_nb.classifier import ODDITIES, fit_input_check, load_classifier
 from cxr_nb.dataset import read_dataset
-from cxr_nb.loaders import cached_squares
+from cxr_nb.sources import cached_squares
 from cxr_nb.recipe import Recipe
 from cxr_nb.run import recipe_split
 
