@@ -357,7 +357,8 @@ def cxr_predict(
         check_highdicom()
     from cxr_nb.classifier import load_classifier
     from cxr_nb.sources import describe_others, find_xrays
-    from cxr_nb.train import use_device
+    from cxr_nb.train import keep_memory, use_device
+    keep_memory()
     use_device(device)
     paths, others = find_xrays(xrays) if Path(xrays).is_dir() else ([Path(xrays)], [])
     trust = trust_header == 'yes'
