@@ -1,4 +1,4 @@
-"""How long do answers for a thousand X-rays take, beside a plain loop over the exported ONNX file? Writes throughput.json; no lesson reads it yet.
+"""How long do answers for a thousand X-rays take, beside a plain loop over the exported ONNX file? Writes throughput.json, for lesson 97.
 
 python nbs/records/throughput.py RUN FOLDER     on a computer with nothing else to do; needs: pip install -e '.[page]'
 
