@@ -74,6 +74,11 @@ class Classifier:
         squares, # What `read_xray` gives (X-rays, size, size), uint8
     ) -> tuple:  # Logits (X-rays, classes) and pooled features (X-rays, features), float64
         "Mean logits of members and mirror images; what the first member's middle map holds"
+        at_once = max(2**18//self.size**2, 1) # more at a time is slower: memory is fetched anew
+        portions = [self._ask(squares[i:i+at_once]) for i in range(0, len(squares), at_once)]
+        return tuple(map(np.concatenate, zip(*portions)))
+
+    def _ask(self, squares):
         x = self.batch(squares)
         views = [x, x.flip(3)] if self.flip_tta else [x]
         outputs = []
@@ -128,9 +133,6 @@ def _random_fields(n, size, seed=0): # (n, size, size), uint8
     return np.stack(fields)
 
 # %% ../nbs/09_classifier.ipynb #003fe34c
-def _all_features(clf, squares, bs=64):
-    return np.concatenate([clf.ask(squares[i:i+bs])[1] for i in range(0, len(squares), bs)])
-
 def fit_input_check(
     clf,    # A `Classifier`
     train,  # Squares of the training X-rays (X-rays, size, size), uint8
@@ -144,30 +146,30 @@ def fit_input_check(
     odd = [change(train[r.permutation(len(train))[:part]]) for change in ODDITIES.values()]
     others = np.concatenate([*odd, _random_fields(max(len(train)//2, 1), train.shape[1])])
     alone = replace(clf, members=clf.members[:1], flip_tta=False)
-    features = np.concatenate([_all_features(alone, train), _all_features(alone, others)])
+    features = alone.ask(np.concatenate([train, others]))[1]
     mean = features.mean(0)
     spread = features.std(0) + 1e-3
     model = LogisticRegression(C=1., max_iter=3000)
     model.fit((features - mean)/spread, np.arange(len(features)) >= len(train))
     weights = model.coef_[0]/spread
     check = InputCheck(weights, float(model.intercept_[0] - mean@weights))
-    scores = check.score(_all_features(alone, np.asarray(valid)))
+    scores = check.score(alone.ask(valid)[1])
     return replace(check, limit=float(np.quantile(scores, 1 - .002)))
 
 # %% ../nbs/09_classifier.ipynb #64c46e80
 @patch
 def answers(self:Classifier,
     paths,      # Paths of images or DICOM files
-    bs=64,      # X-rays at a time
     progress=False, # Show a progress bar?
     trust_header=True, # Reject what a DICOM header says is not a frontal chest X-ray?
 ) -> pd.DataFrame: # A row per X-ray: file, logit of each class, ood_score, why (or a warning)
     "Read X-rays and ask the networks; one that cannot be read is a row with its reason"
     tables = []
     with tqdm(total=len(paths), desc='X-rays', unit='X-ray', leave=False, disable=not progress) as bar:
-        for i in range(0, max(len(paths), 1), bs):
-            tables.append(self._answer_batch(paths[i:i+bs], trust_header))
-            bar.update(len(paths[i:i+bs]))
+        for i in range(0, max(len(paths), 1), 64):
+            some = paths[i:i+64]
+            tables.append(self._answer_batch(some, trust_header))
+            bar.update(len(some))
     return pd.concat(tables, ignore_index=True)
 
 @patch
@@ -178,9 +180,7 @@ def _answer_batch(self:Classifier, paths, trust_header):
     table = pd.DataFrame(np.nan, index=range(len(paths)), columns=[*logit_columns, 'ood_score'])
     if any(readable):
         good = [square for square, _ in noted if square is not None]
-        at_once = max(2**22//self.size**2, 1) # large X-rays in small portions, for the sake of memory
-        portions = [self.ask(good[i:i+at_once]) for i in range(0, len(good), at_once)]
-        logits, features = map(np.concatenate, zip(*portions))
+        logits, features = self.ask(good)
         table.loc[readable, logit_columns] = logits
         table.loc[readable, 'ood_score'] = self.input_check.score(features) if self.input_check else 0.
     table.insert(0, 'file', [str(p) for p in paths])
@@ -219,13 +219,12 @@ def decide(self:Classifier,
 @patch
 def predict(self:Classifier,
     paths,      # Path of an X-ray, or several
-    bs=64,      # X-rays at a time
     progress=False, # Show a progress bar?
     trust_header=True, # Reject what a DICOM header says is not a frontal chest X-ray?
 ) -> pd.DataFrame: # A row per X-ray: file, probability (calibrated, 0 to 1), call, class, why
     "The answer for new X-rays; one that cannot be judged is rejected, with the reason"
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    answers = self.answers(paths, bs, progress, trust_header)
+    answers = self.answers(paths, progress, trust_header)
     return self.decide(answers)[['file', 'probability', 'call', 'class', 'why']]
 
 # %% ../nbs/09_classifier.ipynb #df4d84a5

@@ -164,9 +164,8 @@ def cxr_train(
     from cxr_nb import scale
     from cxr_nb.dataset import hold_out
     from cxr_nb.run import resume_run, train_run, train_seeds
-    from cxr_nb.train import use_device, use_lines
+    from cxr_nb.train import use_device
     use_device(device)
-    if _no_terminal(): use_lines()
     with scale.several(processes) as process, scale.workers(workers, cluster):
         if process: return scale.follow()
         words = dict(fit=scale.fit_spread, skip_unreadable=skip_unreadable)
@@ -357,8 +356,7 @@ def cxr_predict(
         check_highdicom()
     from cxr_nb.classifier import load_classifier
     from cxr_nb.sources import describe_others, find_xrays
-    from cxr_nb.train import keep_memory, use_device
-    keep_memory()
+    from cxr_nb.train import use_device
     use_device(device)
     paths, others = find_xrays(xrays) if Path(xrays).is_dir() else ([Path(xrays)], [])
     trust = trust_header == 'yes'

@@ -6,7 +6,7 @@
 __all__ = ['train_run', 'train_seeds', 'read_results', 'resume_run', 'first_run']
 
 # %% ../nbs/09_run.ipynb #8aaa079e
-import ast, hashlib, json, os, platform, time, uuid, warnings
+import ast, hashlib, json, os, platform, sys, time, uuid, warnings
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 import cxr_nb
-from fastai.vision.all import Callback, default_device, noop, num_distrib, set_seed
+from fastai.vision.all import Callback, ProgressCallback, default_device, noop, num_distrib, set_seed
+from fastcore.imports import IN_NOTEBOOK
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from .files import cache_folder, check_share, new_folder
@@ -297,6 +298,7 @@ def _epoch_seconds(history):
 def _fit(learn, recipe, out, begun, fit):
     "Train, or resume; the learner ends with its best weights"
     keep_memory()
+    if not (IN_NOTEBOOK or sys.stdout.isatty()): learn.remove_cb(ProgressCallback)
     about = dict(recipe=json.dumps(asdict(recipe)))
     checkpoint = Checkpoint(out/'state.safetensors', data=begun['fingerprint'], held=begun['held'], **about)
     cbs = [SaveBest(out/'best.safetensors', **about)]

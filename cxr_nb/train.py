@@ -147,7 +147,3 @@ def use_device(
         raise ValueError(f"There is no device '{name}' here; leave --device out, or take cpu.") from e
     default_device(name != 'cpu')
     if name.startswith('cuda:'): torch.cuda.set_device(name)
-
-def use_lines():
-    "Let fastai draw no bars: where there is no terminal, they would fill a file"
-    if ProgressCallback in defaults.callbacks: defaults.callbacks.remove(ProgressCallback)
