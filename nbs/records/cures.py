@@ -45,6 +45,25 @@ def swapped_amplitude(squares, partners, rng):
     images = np.fft.ifft2(np.fft.ifftshift(mixed*np.exp(1j*np.angle(a)), axes=(1, 2))).real
     return images.clip(0, 255).astype(np.uint8)
 
+def swapped_histogram(squares, partners):
+    "Each X-ray with the grey levels of another one, from its darkest pixel to its brightest"
+    pixels = squares.reshape(len(squares), -1)
+    order = pixels.argsort(1, kind='stable')
+    out = np.empty_like(pixels)
+    np.put_along_axis(out, order, np.sort(pixels[partners], 1), 1)
+    return out.reshape(squares.shape)
+
+def random_curves(squares, rng):
+    "A random rising curve of greys for each X-ray"
+    x = np.linspace(0, 255, 6)
+    curves = [np.interp(np.arange(256), x, np.r_[0, np.cumsum(steps)/steps.sum()*255])
+              for steps in rng.dirichlet([2]*5, len(squares))]
+    return np.stack([curve[s] for curve, s in zip(curves, squares)]).astype(np.uint8)
+
+def coarse(squares, sigma=2):
+    "Fine detail removed from X-rays, where blur and stamps differ"
+    return np.stack([np.asarray(Image.fromarray(s).filter(ImageFilter.GaussianBlur(sigma))) for s in squares])
+
 class Features:
     "Pooled features of a frozen body; `style` mixes the statistics of early maps with those of another X-ray of the batch"
     def __init__(self):
@@ -84,6 +103,26 @@ def fit(X, y, weights=None, before=None):
     def score(Z): return model.decision_function(((before(Z) if before else Z) - mean)/std)
     return score
 
+def fit_worst_cell(X, y, cells, rounds=10, step=1.):
+    "Weights that grow where the loss is largest (group DRO, Sagawa and others 2020, arXiv 1911.08731)"
+    present = np.unique(cells)
+    share = np.ones(len(present))/len(present)
+    for _ in range(rounds):
+        weights = sum(q/(cells == cell).mean()*(cells == cell) for q, cell in zip(share, present))
+        score = fit(X, y, weights)
+        losses = np.logaddexp(0, np.where(y, -1, 1)*score(X))
+        share = share*np.exp(step*np.array([losses[cells == cell].mean() for cell in present]))
+        share /= share.sum()
+    return score
+
+def fit_balanced_samples(X, y, cells, rng, n=10):
+    "The mean of last layers, each on as many X-rays of every cell (Kirichenko and others 2022, arXiv 2204.02937)"
+    least = min(np.bincount(cells)[np.unique(cells)])
+    def sample(): return np.concatenate([rng.permutation(np.flatnonzero(cells == cell))[:least] for cell in np.unique(cells)])
+    scores = [fit(X[rows], y[rows]) for rows in (sample() for _ in range(n))]
+    def score(Z): return np.mean([each(Z) for each in scores], 0)
+    return score
+
 def without_directions(X, other, rounds):
     "A projection that removes, round by round, what tells the machines apart among X-rays of one class"
     mean, std = X.mean(0), X.std(0) + 1e-6
@@ -120,15 +159,23 @@ def one_seed(seed, features):
     cells = 2*y[rows] + other[rows]
     sizes = np.bincount(cells, minlength=4)
     balanced = len(rows)/(np.count_nonzero(sizes)*sizes[cells])
-    twice = np.r_[y[rows], y[rows]]
+    swapped = features(swapped_histogram(squares[rows], partners))
+    curved = features(random_curves(squares[rows], rng))
+    def augmented(more): return fit(np.r_[X[rows], more], np.r_[y[rows], y[rows]])
     ways = {'nothing': fit(X[rows], y[rows]), 'balanced strata': fit(X[rows], y[rows], balanced),
-            'amplitude mixed': fit(np.r_[X[rows], mixed], twice), 'style mixed': fit(np.r_[X[rows], styled], twice)}
+            'worst cell': fit_worst_cell(X[rows], y[rows], cells),
+            'last layer, balanced samples': fit_balanced_samples(X[rows], y[rows], cells, rng),
+            'amplitude mixed': augmented(mixed), 'style mixed': augmented(styled),
+            'histogram swapped': augmented(swapped), 'random curves': augmented(curved)}
     ill = rows[y[rows]]
     for rounds in (1, 4, 16):
         project = without_directions(X[ill], other[ill], rounds)
         ways[f'directions removed: {rounds}'] = fit(project(X[rows]), y[rows], before=project)
     result = {name: judge(way(X[test]), y[test], other[test]) | dict(valid=roc_auc_score(y[valid], way(X[valid])))
               for name, way in ways.items()}
+    X_coarse = features(coarse(squares))
+    blurred = fit(X_coarse[rows], y[rows])
+    result['coarse input'] = judge(blurred(X_coarse[test]), y[test], other[test]) | dict(valid=roc_auc_score(y[valid], blurred(X_coarse[valid])))
     ceiling = fit(X_fair[rows], y[rows])
     fair_valid = roc_auc_score(y[valid], ceiling(X_fair[valid]))
     result['ceiling'] = judge(ceiling(X[test]), y[test], other[test]) | dict(valid=fair_valid)
