@@ -68,6 +68,8 @@ def _kinds():
         'DICOM, window': lambda f, im, g: dicom(f.with_suffix('.dcm'), deepened(g, 12), 16, **window(12)),
         'DICOM, inverted, window': lambda f, im, g: dicom(f.with_suffix('.dcm'), 4095 - deepened(g, 12), 16, photometric='MONOCHROME1', **window(12)),
         'DICOM, signed': lambda f, im, g: dicom(f.with_suffix('.dcm'), deepened(g, 12).astype(np.int16) - 1024, 16, RescaleSlope=1, RescaleIntercept=1024),
+        'DICOM, beyond BitsStored': lambda f, im, g: dicom(f.with_suffix('.dcm'), deepened(g, 14), 16, BitsStored=12, HighBit=11),
+        'DICOM, marks above BitsStored': lambda f, im, g: dicom(f.with_suffix('.dcm'), deepened(g, 12) | 0xA000, 16, BitsStored=12, HighBit=11),
         'DICOM, senseless window': lambda f, im, g: dicom(f.with_suffix('.dcm'), deepened(g, 12), 16, WindowCenter='', WindowWidth=0),
         'upside down': lambda f, im, g: save(f.with_suffix('.png'), ImageOps.flip(im)),
         'nearly black': lambda f, im, g: save(f.with_suffix('.png'), Image.fromarray(g//16)),
