@@ -18,8 +18,9 @@ async function start(parts) {
     throw new Unfit('This browser is too old for this page; open it in a current one.');
   const {InferenceSession, env} = globalThis.ort;
   size = parts.size;
-  Object.assign(env.wasm, {numThreads: 1, proxy: false, wasmBinary: await unpack(parts.runtime)});
-  session = await InferenceSession.create(new Uint8Array(await unpack(parts.model)), {executionProviders: ['wasm']});
+  const [wasmBinary, model] = await Promise.all([parts.runtime, parts.model].map(unpack));
+  Object.assign(env.wasm, {numThreads: 1, proxy: false, wasmBinary});
+  session = await InferenceSession.create(new Uint8Array(model), {executionProviders: ['wasm']});
 }
 
 function otherKind(head) { // which the browser decodes, if it can
