@@ -164,7 +164,7 @@ def one_seed(seed, features):
     def augmented(more): return fit(np.r_[X[rows], more], np.r_[y[rows], y[rows]])
     ways = {'nothing': fit(X[rows], y[rows]), 'balanced strata': fit(X[rows], y[rows], balanced),
             'worst cell': fit_worst_cell(X[rows], y[rows], cells),
-            'last layer, balanced samples': fit_balanced_samples(X[rows], y[rows], cells, rng),
+            'balanced samples': fit_balanced_samples(X[rows], y[rows], cells, rng),
             'amplitude mixed': augmented(mixed), 'style mixed': augmented(styled),
             'histogram swapped': augmented(swapped), 'random curves': augmented(curved)}
     ill = rows[y[rows]]
