@@ -146,8 +146,9 @@ def _auroc(scores, rows):
 def _one_fact(rows, name):
     "Distinct values, p, AUROC of one fact on train and on the test; None where it cannot tell anything"
     if name in _NUMBERS:
-        here = rows[rows[name].notna()]
-        values, p_of, score = here[name].astype(float), _p_number, _number_scores
+        numbers = pd.to_numeric(rows[name], errors='coerce') # a table may hold blanks, or words
+        here = rows[numbers.notna()]
+        values, p_of, score = numbers.dropna(), _p_number, _number_scores
     else:
         here = rows
         values, p_of, score = here[name].fillna('none').astype(str), _p_word, _word_scores

@@ -332,12 +332,14 @@ def scanner_shift(
     "Sharpness, brightness, contrast, letters of test against train; `ValueError` for fewer than ten patients"
     rows = []
     for finding, group in xrays[xrays.split.isin(['train', 'test'])].groupby('finding'):
+        if group.patient.nunique() < 10: continue # too few for an interval
         is_test = group.split == 'test'
         group = group.assign(positive=is_test, letter=(group.marker > _LETTER).astype(float))
         for name in ('sharpness', 'brightness', 'contrast', 'letter'):
             values = group[name]
             chance = _interval(values.to_numpy(), group)
             rows.append((finding, name, values[~is_test].mean(), values[is_test].mean(), *chance))
+    if not rows: raise ValueError('No class has ten patients; an audit needs more X-rays.')
     return pd.DataFrame(rows, columns=['finding', 'property', 'train', 'test', 'chance', 'low', 'high'])
 
 def _plot_shift(moved, ax=None): # The matplotlib axes

@@ -70,7 +70,9 @@ def _check_new(folder, flag='--out'):
 def _check_run(run, *names):
     "Raises `FileNotFoundError` for a folder that lacks a file of a finished run"
     _check_there(run, 'the folder of a finished run')
-    if not Path(run).is_dir(): return
+    if not Path(run).is_dir():
+        if names == ('classifier.safetensors',): return # a file of one will do
+        raise NotADirectoryError(f'{run} is a file; name the folder of a finished run of cxr_train.')
     for file in [Path(run)/name for name in names]:
         if file.is_file(): continue
         raise FileNotFoundError(f'{file} does not exist; name the folder of a finished run of cxr_train.')
@@ -173,6 +175,8 @@ def cxr_train(
         else:
             table = _read(path, **data)
             if test_share:
+                tested = (table.split == 'test').sum()
+                if tested: raise ValueError(f'There is a test of {tested} X-rays; leave out --test-share.')
                 table.attrs['notes'].append('The source has no test split; '
                                             f'{test_share:g} of its X-rays are held out, patients whole.')
                 table = hold_out(table, test_share, split='test')
@@ -273,7 +277,8 @@ def _print_adapted(run, table, sensitivity, confidence):
     file = adapt_run(run, table, sensitivity, confidence)
     point = load_classifier(file).point
     print(f'\n{point}: there sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f}.\n'
-          f'With {confidence:.0%} confidence it finds {sensitivity:g} or more of new patients like these.')
+          f'With {confidence:.0%} confidence it finds {sensitivity:g} or more of new patients like these, '
+          'those counted as missed whose X-ray it rejects.')
     if point.specificity < .1: print('It cannot rank these X-rays: nearly all are classified positive.')
     print(f'New classifier, to be named in place of the run: {file}')
 

@@ -174,16 +174,19 @@ def _check_rows(file, table, vocab):
         raise ValueError(f'{file}: the labels {unknown[:5]} are not among the classes {vocab} '
                          'of the columns.')
 
-def read_predictions(
-    file, # A run's folder, or its CSV file with split, file, patient, label and a logit per class
-    positive=None, # Positive class, or several; default: as in `positive_classes`
-) -> dict: # `Predictions` by the name of the split
-    "A run's answers, uncalibrated; `FileNotFoundError`; `ValueError` for a patient in two splits"
+def _read_run(file):
     file = Path(file)/'predictions.csv' if Path(file).is_dir() else Path(file)
     if not file.is_file():
         raise FileNotFoundError(f'{file} does not exist; name the folder of a finished run, '
                                 'or its predictions.csv.')
-    table = pd.read_csv(file, dtype=dict(patient=str, label=str, call=str), keep_default_na=False)
+    return pd.read_csv(file, dtype=str, keep_default_na=False), file
+
+def read_predictions(
+    file, # A run's folder, its CSV file, or the table: split, file, patient, label, a logit per class
+    positive=None, # Positive class, or several; default: as in `positive_classes`
+) -> dict: # `Predictions` by the name of the split
+    "A run's answers, uncalibrated; `FileNotFoundError`; `ValueError` for a patient in two splits"
+    table, file = (file, 'the table') if isinstance(file, pd.DataFrame) else _read_run(file)
     logits = table.filter(regex='^logit_').replace('', 'nan').astype(float) # NaN is an empty cell
     vocab = [c.removeprefix('logit_') for c in logits]
     _check_rows(file, table, vocab)
@@ -193,7 +196,7 @@ def read_predictions(
     rejected = np.zeros(len(table), bool)
     words = ['rejected', 'refused'] # the second in runs of before
     if 'call' in table: rejected = table.call.isin(words).values
-    if 'group' not in table: table['group'] = list(map(subgroup_of, table.file, table.label))
+    if 'group' not in table: table = table.assign(group=list(map(subgroup_of, table.file, table.label)))
     runs = {}
     for split, rows in table.groupby('split'):
         i = rows.index
@@ -362,6 +365,9 @@ def _differ(x, y):
 
 def _check_same(a, b):
     "Raise `ValueError` where two networks did not answer for the same X-rays in the same order"
+    if a.positive != b.positive:
+        raise ValueError(f'One network takes {a.positive} for positive, the other {b.positive}; '
+                         'report on both with the same --positive first.')
     if any(_differ(getattr(a, k), getattr(b, k)) for k in ('truth', 'patients', 'files')):
         raise ValueError(f'The networks saw different X-rays ({len(a.truth)} and {len(b.truth)}); '
                          'a paired comparison needs the same ones in the same order.')
@@ -413,20 +419,23 @@ def _bands(numbers):
     "Bands with round ends over the middle 98 %, so that a mistyped age of 414 makes no band"
     low, high = numbers.quantile([.01, .99])
     ends = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high)[1:-1]
-    inner = [f'{a:g} to {b:g}' for a, b in zip(ends[:-1], ends[1:])]
-    names = [f'below {ends[0]:g}', *inner, f'{ends[-1]:g} and above']
+    shown = [f'{end:.10g}' for end in ends] # dates such as 20190301, too
+    inner = [f'{a} to {b}' for a, b in zip(shown[:-1], shown[1:])]
+    names = [f'below {shown[0]}', *inner, f'{shown[-1]} and above']
     return pd.cut(numbers, [-np.inf, *ends, np.inf], right=False, labels=names)
 
 def _strata(column):
     "A stratum's name for each value, in order; of over 12 names the rarest are joined"
     text = pd.Series(column).reset_index(drop=True)
     text = text.astype(object).where(text.notna(), '').astype(str).str.strip()
-    blank = text == ''
-    numbers = pd.to_numeric(text[~blank], errors='coerce')
-    if numbers.notna().all() and numbers.nunique() > 10:
+    text = text.str.replace(r'^(\d{3})Y$', r'\1', regex=True) # an age as DICOM writes it
+    blank = text.isin(['', 'not stated'])
+    numbers = pd.to_numeric(text[~blank], errors='coerce').dropna()
+    words = set(text[~blank].drop(numbers.index))
+    if numbers.nunique() > 10 and len(words) < 4: # such as ages, a few of them unknown
         bands = _bands(numbers)
-        order = list(bands.cat.categories)
-        text[~blank] = bands.astype(str)
+        order = [*bands.cat.categories, *sorted(words)]
+        text[numbers.index] = bands.astype(str)
     else:
         common = text[~blank].value_counts().index
         if len(common) > 12: text = text.where(text.isin(common[:11]), 'all others')

@@ -18,7 +18,7 @@ from .phantom import write_phantoms
 from .files import cache_folder
 from .film import is_xray_file
 from .sources import (
-    check_patients, describe_others, find_xrays, match_files, patients_of, printable,
+    check_once, check_patients, describe_others, find_xrays, match_files, patients_of, printable,
     read_table, some)
 
 # %% ../nbs/03_dataset.ipynb #bdc69b3a
@@ -178,7 +178,7 @@ def _canonical(table, book, columns):
     for column in ('file', 'label'):
         if column not in table:
             raise ValueError(f'{book} has no column `{column}`; its columns are {", ".join(table)}. '
-                             f'Name the right one with --{column}-column.')
+                             f'Rename the right one, or name it to cxr_train with --{column}-column.')
     return table
 
 def _note_left_out(notes, n, why):
@@ -190,9 +190,14 @@ def _yes_no(labels, heading):
     healthy = 'negative' if disease == 'positive' else f'no {disease}'
     return labels.str.lower().isin(_YES).map({True: disease, False: healthy})
 
-def _one_label(cell, wanted):
+def _parts(cell, names):
+    "The labels of a cell: divided by |, or by other signs where one of them is a label elsewhere"
+    parts = [part.strip() for part in re.split(r'[|;,/+]', cell)]
+    return parts if '|' in cell or len(parts) > 1 and names & set(parts) else [cell]
+
+def _one_label(cell, parts, wanted):
     "Of several labels in a cell the one that is asked for, else the cell as it is"
-    found = [w for w in wanted if w in cell.split('|')]
+    found = [w for w in wanted if w in parts]
     return found[0] if found else cell
 
 def _settle_labels(table, heading, positive, negative, notes):
@@ -204,13 +209,18 @@ def _settle_labels(table, heading, positive, negative, notes):
     table = table[~uncertain & ~blank]
     if table.label.str.lower().isin(_YES + _NO).all():
         table = table.assign(label=_yes_no(table.label, heading))
-    several = table.label.str.contains('|', regex=False)
-    if several.any():
+    wanted = [*_listed(positive), *_listed(negative)]
+    names = {*table.label, *wanted}
+    parts = [_parts(cell, names) for cell in table.label]
+    for name in wanted:
+        if not any(name in labels for labels in parts):
+            raise ValueError(f'There is no class {name}; the labels are {some(sorted(set(table.label)))}.')
+    several = table.label[[len(labels) > 1 for labels in parts]]
+    if len(several):
         if positive is None:
-            raise ValueError(f'Cells such as {table.label[several].iloc[0]} hold several labels; '
+            raise ValueError(f'Cells such as {several.iloc[0]} hold several labels; '
                              'pass the one to look for, as in --positive Pneumonia.')
-        wanted = [*_listed(positive), *_listed(negative)]
-        table = table.assign(label=[_one_label(cell, wanted) for cell in table.label])
+        table = table.assign(label=[_one_label(*both, wanted) for both in zip(table.label, parts)])
         if negative is None: negative = [c for c in table.label.unique() if c.lower() in _NEGATIVE]
     if positive is not None and negative is not None:
         others = ~table.label.isin([*_listed(positive), *_listed(negative)])
@@ -239,7 +249,10 @@ def _read_labels(folder, book, columns, positive, negative, notes):
                      f'such as {table.file[missing].iloc[0]}.')
     unnamed = len(set(xrays) - set(table.path[~missing]))
     if unnamed: notes.append(f'{unnamed:,} X-rays of {folder.name} are not named in {book.name}.')
-    table, negative = _settle_labels(table[~missing], heading, positive, negative, notes)
+    table = table[~missing]
+    for column in ('patient', 'split'):
+        if column in table: check_once(table, column, book)
+    table, negative = _settle_labels(table, heading, positive, negative, notes)
     if 'patient' in table: check_patients(table.patient, book)
     if 'split' not in table: return table.assign(split='train'), negative
     split = table.split.str.lower().map(_SPLITS)
@@ -290,7 +303,7 @@ def read_dataset(
     first = ['file', 'label', 'split', 'patient', 'positive']
     rest = [c for c in table if c not in (*first, 'name', 'path')]
     table = table[[*first, *rest, 'path']].reset_index(drop=True)
-    table.attrs = dict(folder=str(folder), name=folder.name, notes=notes)
+    table.attrs = dict(folder=str(folder), name=folder.resolve().name, notes=notes)
     return table
 
 # %% ../nbs/03_dataset.ipynb #4cc5d436
@@ -337,7 +350,7 @@ def _faults(table):
         if lacks and (split != 'valid' or rows.positive.nunique() < 2):
             yield f'{split} has no X-rays of {some(lacks)}; it needs all classes.'
         elif rows.patient.nunique() < 10 and split != 'train':
-            way = '--valid_pct .3 holds out more' if split == 'valid' else 'add X-rays'
+            way = '--valid-pct .3 holds out more' if split == 'valid' else 'add X-rays'
             yield f'{split} has {rows.patient.nunique()} patients; a report needs 10 or more ({way}).'
 
 def check_dataset(

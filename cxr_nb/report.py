@@ -179,11 +179,15 @@ _NO_EXTERNAL = ('X-rays of no other place were tried, so nothing is known of the
 
 _CARD_METRICS = 'accuracy', 'sensitivity', 'specificity', 'AUROC', 'Brier score'
 
-def _external(found, internal):
+def _external(found, report):
     "What the card says of another place"
     def shown(v): return _shown(v['value'])
-    rates = '\n'.join(_row(k, shown(internal[k]), shown(found['metrics'][k]), _interval(found['metrics'][k]))
-                      for k in _CARD_METRICS)
+    internal = report['metrics']['test']['at the operating point']
+    alike = found['threshold'] == report['point']['threshold']
+    rates = '\n'.join(_row(k, shown(internal[k]) if alike else '-', shown(found['metrics'][k]),
+                           _interval(found['metrics'][k])) for k in _CARD_METRICS)
+    earlier = '' if alike else ('\n- **Another operating point** than that of the test above: '
+                                'run `cxr_report RUN --external` again to compare.')
     strata = {k: v for k, v in found['strata'].items() if k.endswith(_CARD_METRICS)}
     by_stratum = f"""
 | group and metric | X-rays | patients | value | interval | note |
@@ -206,7 +210,7 @@ read on {found['read']} at a threshold of {found['threshold']:.3f}. Nothing was 
   specificity {shown(alone['specificity'])}.
 - **Calibration:** a mean probability of {found['mean_probability']:.3f} beside
   a share of {found['share']:.3f}.
-- **AUROC** of all pairs {shown(found['metrics']['AUROC'])}{within and '; of the pairs ' + within}.
+- **AUROC** of all pairs {shown(found['metrics']['AUROC'])}{within and '; of the pairs ' + within}.{earlier}
 
 | metric | own test | there | interval |
 | --- | --- | --- | --- |
@@ -229,7 +233,7 @@ def model_card(
     luck = ' and '.join(f"{k} {_interval(v)}" for k, v in report['choice'].items())
     wrong = '\n'.join(_wrong_row(e, positive) for e in report['wrong_calls']) or '- none'
     internal = report['metrics']['test']['at the operating point']
-    external = '\n'.join(_external(found, internal) for found in record.get('external', {}).values())
+    external = '\n'.join(_external(found, report) for found in record.get('external', {}).values())
     return f"""# Model card: {recipe['arch']}, recipe `{recipe['name']}`, seed {seeds}
 
 **Not a medical device.** For teaching and research; it must not decide anything about a patient.
@@ -324,14 +328,15 @@ def report_run(
     clf.positive = positive_classes(clf.vocab, positive or clf.positive)
     clf = clf.fitted(read_predictions(folder, clf.positive)['valid'], sensitivity)
     decided = clf.decide(read_answers(folder/'predictions.csv'))
-    with atomic_write(folder/'predictions.csv') as part: decided.to_csv(part, index=False)
-    clf.save(folder/'classifier.safetensors')
-    uncalibrated = read_predictions(folder, clf.positive)
+    uncalibrated = read_predictions(decided, clf.positive)
     preds = {s: apply_temperature(p, clf.temperature) for s, p in uncalibrated.items()}
     test = preds['test']
     groups = strata_table(test, list(by), clf.point, blocks=error_blocks(test, clf.point),
                           known=dict(validation=preds['valid']))
     record['report'] = _report(clf, preds, groups, sensitivity)
     _draw_report(clf, preds, groups, folder)
+    # what answers changes last, and together: a report that fails before leaves it as it was
+    with atomic_write(folder/'predictions.csv') as part: decided.to_csv(part, index=False)
+    clf.save(folder/'classifier.safetensors')
     write_record(folder, record)
     return record

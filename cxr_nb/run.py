@@ -116,7 +116,10 @@ def _read_table(folder, attrs):
     home = Path(attrs['folder'])
     table = table.assign(positive=table.positive == 'True', path=[home/f for f in table.file])
     gone = ~table.path.map(Path.is_file)
-    if (gone & (table.split != 'test')).any(): return table # the fingerprint will differ, and say so
+    lost = table.file[gone & (table.split != 'test')]
+    if len(lost):
+        raise ValueError(f'{len(lost)} X-rays of {folder} are not in {home}, such as {lost.iloc[0]}; '
+                         'restore them, or name another --out.')
     table = table[~gone].reset_index(drop=True)
     notes = [f'{gone.sum()} X-rays of the test are no longer there.'] if gone.any() else []
     table.attrs = {**attrs, 'notes': attrs['notes'] + notes}
@@ -130,7 +133,11 @@ def _prepare(source, recipe):
     table = source if isinstance(source, pd.DataFrame) else read_dataset(source)
     table.attrs = dict(folder='.', name='table', notes=[]) | table.attrs
     table = recipe_split(table, recipe)
+    unused = (table.split == 'val').sum()
     table = table[table.split.isin(['train', 'valid', 'test'])].reset_index(drop=True)
+    if unused:
+        note = f'{unused} X-rays of the split val are not used; --valid-name val validates on them.'
+        table.attrs['notes'] = [*table.attrs['notes'], note]
     check_dataset(table)
     data_card(table.attrs['folder'])
     return table

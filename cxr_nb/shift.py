@@ -22,11 +22,12 @@ from .film import read_xray
 from .loaders import blurred
 from .files import atomic_write, check_share
 from .dataset import class_name, read_dataset
-from .confidence import (Predictions, auroc_by_strata, log_odds, metrics_table, plot_strata,
+from .confidence import (Predictions, auroc_by_strata, decisions, log_odds, metrics_table, plot_strata,
                                rates_on_both_bases, strata_table)
 from .threshold import calibration_table, choose_threshold, plot_reliability
 from .classifier import load_classifier
 from .report import data_card, json_rows, read_record, write_record
+from .run import fingerprint
 
 # %% ../nbs/11_shift.ipynb #e4941a64
 def _zoomed(x, wide, high):
@@ -120,6 +121,14 @@ def _draw_external(preds, strata, file):
     fig.savefig(file, dpi=100)
     plt.close(fig)
 
+def _own_name(table, reported):
+    "A source's name, with a number behind it where another one of that name was reported on"
+    def is_other(name): return reported.get(name, {}).get('fingerprint', now) != now
+    now = fingerprint(table)
+    name = table.attrs['name']
+    names = [name, *(f'{name}-{i}' for i in range(2, 1000))]
+    return next(n for n in names if not is_other(n))
+
 def report_external(
     run,    # Folder of a finished run or series
     source, # X-rays of another place: table of `read_dataset`, or what it takes; all splits count
@@ -130,7 +139,7 @@ def report_external(
     clf = load_classifier(run)
     record = read_record(run)
     table, by = _read_source(source, clf, by)
-    name = table.attrs['name']
+    name = _own_name(table, record.get('external', {}))
     preds, answers = _ask(clf, table)
     columns = preds.table[by].assign(**{'all X-rays': 'all'})[['all X-rays', *by]]
     strata = strata_table(preds, columns, clf.point)
@@ -139,7 +148,8 @@ def report_external(
     rejected = answers[answers.call == 'rejected']
     why = rejected.why.where(rejected.ood_score.notna(), 'cannot be read, and is left out of all figures')
     found = dict(
-        name=name, read=f'{date.today()}', xrays=len(table), patients=table.patient.nunique(),
+        name=name, fingerprint=fingerprint(table), read=f'{date.today()}',
+        xrays=len(table), patients=table.patient.nunique(),
         positive=class_name(sorted(set(table.label[table.positive]))),
         positives=int(table.positive.sum()),
         labels=data_card(table.attrs.get('folder', '.'))['reference_standard'],
@@ -167,7 +177,6 @@ def fit_site(
     confidence,  # Of the promise, above 0 and below 1
 ) -> tuple:      # A shift of all log-odds, and the `OperatingPoint` for the shifted probabilities
     "Match the share of the ill; choose a threshold by one X-ray per ill patient; `ValueError` for too few"
-    preds = preds[~preds.rejected]
     patients = pd.Series(preds.patients).where(preds.truth)
     n = patients.nunique()
     needed = int(np.ceil(np.log(1 - confidence)/np.log(sensitivity)))
@@ -176,10 +185,13 @@ def fit_site(
         raise ValueError(f'{n} patients with {preds.positive} cannot promise a sensitivity of '
                          f'{sensitivity:g} with {confidence:.0%} confidence; that takes {needed}. '
                          f'They can promise {most:g}, if none is missed.')
-    shift = calibration_table(site=preds).intercept['site']
-    shifted = replace(preds, probs=expit(logit(np.clip(preds.probs, 1e-300, 1 - 1e-16)) + shift))
+    shift = calibration_table(site=preds[~preds.rejected]).intercept['site']
+    probs = expit(logit(np.clip(preds.probs, 1e-300, 1 - 1e-16)) + shift)
+    shifted = replace(preds, probs=np.where(preds.rejected, 0, probs)) # a rejected X-ray is never found
     again = (patients.duplicated() & preds.truth).to_numpy()
-    return shift, choose_threshold(shifted[~again], sensitivity, confidence=confidence)
+    point = choose_threshold(shifted[~again], sensitivity, confidence=confidence)
+    _, negative = decisions(shifted, point)
+    return shift, replace(point, specificity=float(negative[~preds.truth].mean()))
 
 # %% ../nbs/11_shift.ipynb #4fd82f41
 def _raise_logits(net, by):

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/94_sources.ipynb #45c3e410
-import hashlib, hmac, io, json, os, re, secrets, unicodedata
+import csv, hashlib, hmac, io, json, os, re, secrets, unicodedata
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
@@ -87,18 +87,21 @@ def read_table(
         raise ValueError(f'{file} is a spreadsheet; save it as CSV.')
     text = _decoded(data)
     separator = max(',;\t', key=text.partition('\n')[0].count)
-    try:
-        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False,
-                            index_col=False, on_bad_lines='error')
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as e:
+    try: lines = list(csv.reader(io.StringIO(text, newline=''), delimiter=separator, strict=True))
+    except csv.Error as e:
         raise ValueError(f'{file} is not a table ({e}); save it as CSV with a heading.') from e
-    headings = table.columns.str.strip().str.lower()
-    twice = headings[headings.duplicated()]
-    if len(twice): raise ValueError(f'{file} has two columns {twice[0]}; leave one of them.')
-    table = table.set_axis(headings, axis=1).fillna('') # a short row ends before its last columns
-    table = table.loc[:, ~headings.str.startswith('unnamed:')] # lines that end in a separator
-    table = table.apply(lambda column: column.str.strip())
-    return table[(table != '').any(axis=1)].reset_index(drop=True)
+    rows = [[cell.strip() for cell in line] for line in lines if any(map(str.strip, line))]
+    if not rows: raise ValueError(f'{file} is not a table, but empty; save it as CSV with a heading.')
+    headings = pd.Series(rows.pop(0)).str.lower()
+    twice = headings[headings.duplicated() & (headings != '')].tolist()
+    if twice: raise ValueError(f'{file} has two columns {twice[0]}; leave one of them.')
+    n = len(headings)
+    for row in rows: # a short row ends before its last columns; some lines end in a separator
+        if not any(row[n:]): continue
+        raise ValueError(f'{file} has {len(row)} cells in the row of {row[0]} and {n} headings; '
+                         f'put text with {separator!r} in it in quotes.')
+    table = pd.DataFrame([row[:n] + ['']*(n - len(row)) for row in rows], columns=headings, dtype=str)
+    return table.loc[:, (headings != '').to_numpy()]
 
 # %% ../nbs/94_sources.ipynb #20cfd042
 def _ends(xrays, places):
