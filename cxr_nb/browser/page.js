@@ -10,7 +10,7 @@ let sorting = {by: 'number', down: false};
 const percent = v => `${(100*v).toFixed(v > 0 && v < 1 ? 1 : 0)} %`;
 const short = v => v.toFixed(3);
 const callOf = f => f.why ? 'rejected' : f.probability >= threshold ? 'positive' : 'negative';
-const ODD = 'does not look like the X-rays it was trained on (turned, inverted, cropped, or no chest X-ray)';
+const ODD = 'does not look like the X-rays it was trained on (turned, inverted, a half, a pair, or not a chest X-ray)';
 
 function classOf(f) { // the likeliest of the call's side
   const call = callOf(f);

@@ -174,13 +174,13 @@ def hindered(tmp):
     started = lambda out: (out/'state.safetensors', out/'history.csv')
 
     try:
-        with disk(tmp/'small', 115) as d: # room for one state beside weights and classifier, not for the next
+        with disk(tmp/'small', 90) as d: # room for one state beside weights and classifier, not for the next
             out = d/'run'
             status, last, lines = said(command(*words, out), d)
             if status: sys.exit(lines)
             warned = [l for l in lines.splitlines() if 'Checkpoint not saved' in l]
             row('disk full while a state is written', warned[0].partition(': ')[2].replace(str(d), 'FOLDER'), 'a finished run', nothing(out))
-        with disk(tmp/'smaller', 40) as d: # room for the first state alone
+        with disk(tmp/'smaller', 50) as d: # room for the first state alone
             out = d/'run'
             status, last, _ = said(command(*words, out), d)
             left = names(out)
