@@ -121,11 +121,9 @@ def _draw_external(preds, strata, file):
     fig.savefig(file, dpi=100)
     plt.close(fig)
 
-def _own_name(table, reported):
+def _own_name(name, stamp, reported):
     "A source's name, with a number behind it where another one of that name was reported on"
-    def is_other(name): return reported.get(name, {}).get('fingerprint', now) != now
-    now = fingerprint(table)
-    name = table.attrs['name']
+    def is_other(name): return reported.get(name, {}).get('fingerprint', stamp) != stamp
     names = [name, *(f'{name}-{i}' for i in range(2, 1000))]
     return next(n for n in names if not is_other(n))
 
@@ -139,7 +137,8 @@ def report_external(
     clf = load_classifier(run)
     record = read_record(run)
     table, by = _read_source(source, clf, by)
-    name = _own_name(table, record.get('external', {}))
+    stamp = fingerprint(table)
+    name = _own_name(table.attrs['name'], stamp, record.get('external', {}))
     preds, answers = _ask(clf, table)
     columns = preds.table[by].assign(**{'all X-rays': 'all'})[['all X-rays', *by]]
     strata = strata_table(preds, columns, clf.point)
@@ -148,7 +147,7 @@ def report_external(
     rejected = answers[answers.call == 'rejected']
     why = rejected.why.where(rejected.ood_score.notna(), 'cannot be read, and is left out of all figures')
     found = dict(
-        name=name, fingerprint=fingerprint(table), read=f'{date.today()}',
+        name=name, fingerprint=stamp, read=f'{date.today()}',
         xrays=len(table), patients=table.patient.nunique(),
         positive=class_name(sorted(set(table.label[table.positive]))),
         positives=int(table.positive.sum()),

@@ -11,8 +11,8 @@ Chosen on phantoms (cures.json), before any real X-ray, are those that rank hard
   path, unknown.
 
 Written before the readings: in commit 8022a65 for the first, in the commit that added this sentence for the second and for two more
-seeds of `default`. The veto: on frozen features, out of fold and patients whole, the AUROC within train's path 8 (22 normals) may not
-fall. What is read of those that pass: the frozen features, and of `default` and `stronger` each recorded seed and the mean of the seeds;
+seeds of `default`. The veto: on frozen features, out of fold and patients whole, the AUROC within train's path 8 (its few normals
+are counted in the record) may not fall. What is read of those that pass: the frozen features, and of `default` and `stronger` each recorded seed and the mean of the seeds;
 with and without the cure; AUROC of all pairs, within path 8, of the hard pairs (normals of path 8 below pneumonias of other paths), and
 the specificity on path 8 at a sensitivity of .97 of the ranking on the test. Whatever comes of it is published.
 """
