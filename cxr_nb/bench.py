@@ -376,7 +376,7 @@ def time_to_good(
     seeds=(42,), # A round of all ways for each
     limit=1200,  # Seconds after which a way is stopped
     device=None, # 'cpu', 'cuda' or 'mps'; default: fastai's choice
-    out=None,    # JSON file of records, to which this one is added as it grows
+    out=None,    # JSON file of records; this one grows there, and goes on where it was stopped
 ) -> dict:       # target, limit, machine, and each way's runs: seed, curve of (seconds, AUROC), CPU seconds
     "Time five ways from a folder to a good network, on one split; raises `ValueError`"
     if not 0 < target <= 1:
@@ -390,9 +390,15 @@ def time_to_good(
     earlier = json.loads(Path(out).read_text()) if out and Path(out).exists() else []
     record = dict(data=table.attrs['name'], target=target, limit=limit, threads=torch.get_num_threads(),
                   **environment(), runs={way: [] for way in _GOOD_WAYS})
+    for begun in earlier:
+        if {**begun, 'runs': record['runs']} == record:
+            earlier.remove(begun)
+            record = begun
+            break
     keep_memory()
     for seed in seeds:
         for way in _GOOD_WAYS:
+            if any(run['seed'] == seed for run in record['runs'][way]): continue
             set_seed(seed, reproducible=True)
             busy = time.process_time()
             with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, CXR_CACHE=cache):
