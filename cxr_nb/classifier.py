@@ -138,7 +138,7 @@ def fit_input_check(
     train,  # Squares of the training X-rays (X-rays, size, size), uint8
     valid,  # Squares of held-out X-rays, of which the limit rejects .2 %
 ) -> InputCheck:
-    "Learn X-rays against the same ones turned, inverted, halved, paired, dark or pale, and random fields"
+    "Tell X-rays from the same turned, inverted, halved, paired, dark or pale, and random fields"
     r = np.random.default_rng(0)
     most = 900 # enough, and quick
     train = np.asarray(train)[r.permutation(len(train))[:most]]
@@ -165,7 +165,8 @@ def answers(self:Classifier,
 ) -> pd.DataFrame: # A row per X-ray: file, logit of each class, ood_score, why (or a warning)
     "Read X-rays and ask the networks; one that cannot be read is a row with its reason"
     tables = []
-    with tqdm(total=len(paths), desc='X-rays', unit='X-ray', leave=False, disable=not progress) as bar:
+    bar = tqdm(total=len(paths), desc='X-rays', unit='X-ray', leave=False, disable=not progress)
+    with bar:
         for i in range(0, max(len(paths), 1), 64):
             some = paths[i:i+64]
             tables.append(self._answer_batch(some, trust_header))
@@ -182,7 +183,8 @@ def _answer_batch(self:Classifier, paths, trust_header):
         good = [square for square, _ in noted if square is not None]
         logits, features = self.ask(good)
         table.loc[readable, logit_columns] = logits
-        table.loc[readable, 'ood_score'] = self.input_check.score(features) if self.input_check else 0.
+        score = self.input_check.score(features) if self.input_check else 0.
+        table.loc[readable, 'ood_score'] = score
     table.insert(0, 'file', [str(p) for p in paths])
     table['why'] = [why for _, why in noted]
     return table
@@ -232,7 +234,8 @@ def read_answers(
     file, # CSV file of answers; may hold more columns
 ) -> pd.DataFrame: # The table that was written
     "Read a table of answers back, each number to its last bit and the rest as text"
-    table = pd.read_csv(file, dtype=str, keep_default_na=False).rename(columns=dict(strangeness='ood_score'))
+    written = pd.read_csv(file, dtype=str, keep_default_na=False)
+    table = written.rename(columns=dict(strangeness='ood_score'))
     numbers = [c for c in table if c.startswith('logit_') or c in ('ood_score', 'probability')]
     return table.assign(**table[numbers].replace('', 'nan').astype(float))
 
@@ -290,7 +293,8 @@ def _are_names(v):
 
 def _is_about(v):
     "Words about a run, in the dictionaries that are looked into"
-    def maps(d, *keys): return isinstance(d, dict) and all(isinstance(d.get(k, {}), dict) for k in keys)
+    def maps(d, *keys):
+        return isinstance(d, dict) and all(isinstance(d.get(k, {}), dict) for k in keys)
     return maps(v, 'recipe', 'versions', 'data') and maps(v.get('data', {}), 'card')
 
 def _is_point(v):
@@ -318,7 +322,8 @@ def _read_fields(file):
     about = read_about(file).get('classifier', '{}')
     try: fields = dict(json.loads(about))
     except (ValueError, TypeError) as e:
-        raise ValueError(f'{file} is not a classifier of this library ({e}); take another copy.') from e
+        raise ValueError(f'{file} is not a classifier of this library ({e}); '
+                         'take another copy.') from e
     if not fields:
         raise ValueError(f'{file} holds weights alone; name the folder of a run of cxr_train.')
     fields = dict(head='fastai') | {_BEFORE.get(k, k): v for k, v in fields.items()}
@@ -326,9 +331,9 @@ def _read_fields(file):
         raise ValueError(f'{file} lacks {lacks}; it is not a classifier of this library.')
     if isinstance(fields['positive'], str): fields['positive'] = [fields['positive']]
     if fields['preprocessing'] != PREPROCESSING:
-        raise ValueError(f"{file} was trained on X-rays read another way ({fields['preprocessing']}; "
-                         f'here: {PREPROCESSING}); train it again, or install the version it was '
-                         'trained with.')
+        raise ValueError(f'{file} was trained on X-rays read another way '
+                         f"({fields['preprocessing']}; here: {PREPROCESSING}); "
+                         'train it again, or install the version it was trained with.')
     _check_fields(fields, file)
     return fields
 
@@ -366,7 +371,8 @@ def load_classifier(
     "The classifier of a run; raises `FileNotFoundError`, or `ValueError` for another file"
     file = Path(run)/'classifier.safetensors' if Path(run).is_dir() else Path(run)
     if not file.is_file():
-        raise FileNotFoundError(f'{file} does not exist; name the folder of a finished run of cxr_train.')
+        raise FileNotFoundError(f'{file} does not exist; '
+                                'name the folder of a finished run of cxr_train.')
     fields = _read_fields(file)
     with safe_open(file, 'pt') as f: tensors = {k: f.get_tensor(k) for k in f.keys()}
     _check_weights(fields, tensors, file)

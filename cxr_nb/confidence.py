@@ -182,7 +182,7 @@ def _read_run(file):
     return pd.read_csv(file, dtype=str, keep_default_na=False), file
 
 def read_predictions(
-    file, # A run's folder, its CSV file, or the table: split, file, patient, label, a logit per class
+    file, # A run's folder, its CSV, or the table: split, file, patient, label, a logit per class
     positive=None, # Positive class, or several; default: as in `positive_classes`
 ) -> dict: # `Predictions` by the name of the split
     "A run's answers, uncalibrated; `FileNotFoundError`; `ValueError` for a patient in two splits"
@@ -196,7 +196,8 @@ def read_predictions(
     rejected = np.zeros(len(table), bool)
     words = ['rejected', 'refused'] # the second in runs of before
     if 'call' in table: rejected = table.call.isin(words).values
-    if 'group' not in table: table = table.assign(group=list(map(subgroup_of, table.file, table.label)))
+    if 'group' not in table:
+        table = table.assign(group=list(map(subgroup_of, table.file, table.label)))
     runs = {}
     for split, rows in table.groupby('split'):
         i = rows.index

@@ -84,7 +84,8 @@ def kaggle_data() -> Path: # The folder that holds `train`, in the client's own 
     "Download the real X-rays from Kaggle, once; raises `ImportError` without the extra `kaggle`"
     try: import kagglehub
     except ImportError as e:
-        raise ImportError("The Kaggle client is not installed; run: pip install 'cxr_nb[kaggle]'") from e
+        raise ImportError("The Kaggle client is not installed; "
+                          "run: pip install 'cxr_nb[kaggle]'") from e
     return find_data(kagglehub.dataset_download('paultimothymooney/chest-xray-pneumonia'))
 
 # %% ../nbs/03_dataset.ipynb #9eba5982
@@ -109,7 +110,8 @@ def positive_classes(
     raise ValueError(f'Cannot tell which class is positive ({", ".join(vocab)}); '
                      'pass --positive, or --negative for the class that all others stand against.')
 
-def _listed(names): return [] if names is None else [names] if isinstance(names, str) else list(names)
+def _listed(names):
+    return [] if names is None else [names] if isinstance(names, str) else list(names)
 
 def class_name(
     names, # One name or several
@@ -142,26 +144,28 @@ def _read_class(place, split):
     return [dict(path=x, label=place.name, split=split) for x in xrays]
 
 def _read_folders(folder, notes):
-    "Rows from class folders, below train, val and test or alone; raises `ValueError` where there are none"
+    "Rows from class folders, below train, val and test or alone; `ValueError` where there are none"
     splits = {_SPLITS[k]: p for k, p in _folders(folder).items() if k in _SPLITS}
     homes = splits if 'train' in splits else dict(train=folder)
     rows = []
     for split, home in sorted(homes.items()):
         stray = [f for f in sorted(home.iterdir()) if f.is_file() and is_xray_file(f)]
         if stray:
-            raise ValueError(f'{stray[0]} does not lie in a class folder such as {home/"NORMAL"}; move it '
-                             'into one, or write a table labels.csv with the columns `file` and `label`.')
+            raise ValueError(f'{stray[0]} does not lie in a class folder such as {home/"NORMAL"}; '
+                             'move it into one, or write a table labels.csv '
+                             'with the columns `file` and `label`.')
         for place in _folders(home).values(): rows += _read_class(place, split)
     others = find_xrays(folder)[1]
     if described := describe_others(others): notes.append(described)
     if rows: return pd.DataFrame(rows)
     home = homes['train']
-    raise ValueError(f'{home} holds no X-rays in class folders; expected {home/"NORMAL"}/*.jpeg and '
-                     f'{home/"PNEUMONIA"}/*.jpeg, or a table labels.csv.')
+    raise ValueError(f'{home} holds no X-rays in class folders; expected {home/"NORMAL"}/*.jpeg '
+                     f'and {home/"PNEUMONIA"}/*.jpeg, or a table labels.csv.')
 
 # %% ../nbs/03_dataset.ipynb #6435a679
-_NIH = {'image index': 'file', 'finding labels': 'label', 'patient id': 'patient', 'patient age': 'age',
-        'patient sex': 'sex', 'patient gender': 'sex', 'view position': 'view'}
+_NIH = {
+    'image index': 'file', 'finding labels': 'label', 'patient id': 'patient', 'patient age': 'age',
+    'patient sex': 'sex', 'patient gender': 'sex', 'view position': 'view'}
 _YES = '1', '1.0', 'true', 'yes'
 _NO = '0', '0.0', 'false', 'no'
 _UNCERTAIN = '-1', '-1.0'
@@ -177,8 +181,9 @@ def _canonical(table, book, columns):
     table = table.drop(columns=replaced).rename(columns=names)
     for column in ('file', 'label'):
         if column not in table:
-            raise ValueError(f'{book} has no column `{column}`; its columns are {", ".join(table)}. '
-                             f'Rename the right one, or name it to cxr_train with --{column}-column.')
+            headings = ', '.join(table)
+            raise ValueError(f'{book} has no column `{column}`; its columns are {headings}. Rename '
+                             f'the right one, or name it to cxr_train with --{column}-column.')
     return table
 
 def _note_left_out(notes, n, why):
@@ -214,7 +219,8 @@ def _settle_labels(table, heading, positive, negative, notes):
     parts = [_parts(cell, names) for cell in table.label]
     for name in wanted:
         if not any(name in labels for labels in parts):
-            raise ValueError(f'There is no class {name}; the labels are {some(sorted(set(table.label)))}.')
+            known = some(sorted(set(table.label)))
+            raise ValueError(f'There is no class {name}; the labels are {known}.')
     several = table.label[[len(labels) > 1 for labels in parts]]
     if len(several):
         if positive is None:
@@ -267,7 +273,7 @@ def _as_text(name):
     return f'./{name}' if name[0] in '=+-@' else name
 
 def read_dataset(
-    source=None,   # Folder of X-rays, or a table beside them; default: `CXR_DATA`, else the phantoms
+    source=None,   # Folder of X-rays, or a table in it; default: `CXR_DATA`, else the phantoms
     labels=None,   # Table of labels; default: `labels.csv` in the folder, else its class folders
     positive=None, # Positive class, or several; default: the only one that is not called normal
     negative=None, # Negative class, or several; default: all that are not positive
@@ -275,10 +281,11 @@ def read_dataset(
     label_column=None,   # Heading of its labels; default: label
     patient_column=None, # Heading of its patients; default: patient
     split_column=None,   # Heading of its splits; default: split
-) -> pd.DataFrame: # A row per X-ray: file, label, split, patient, positive, what else is known, and path
-    "Read a data set once, from folders or from a table; raises `ValueError` where it cannot be understood"
-    if source and labels is None and Path(source).suffix.lower() in _TABLES and Path(source).is_file():
-        labels = Path(source)
+) -> pd.DataFrame: # A row per X-ray: file, label, split, patient, positive, all else known, path
+    "Read a data set once, from folders or a table; raises `ValueError` where it is not understood"
+    given = Path(source or '')
+    if labels is None and given.suffix.lower() in _TABLES and given.is_file():
+        labels = given
         source = labels.parent
     folder = find_data(source)
     book = Path(labels) if labels else folder/'labels.csv'
@@ -286,11 +293,13 @@ def read_dataset(
         raise FileNotFoundError(f'{book} does not exist; name a table of labels.')
     notes = []
     if book.is_file():
-        columns = dict(file=file_column, label=label_column, patient=patient_column, split=split_column)
+        columns = dict(file=file_column, label=label_column,
+                       patient=patient_column, split=split_column)
         table, negative = _read_labels(folder, book, columns, positive, negative, notes)
     else: table = _read_folders(folder, notes)
     names = [p.name for p in table.path]
-    table = table.assign(name=names).sort_values(['split', 'label', 'name', 'path'], ignore_index=True)
+    order = ['split', 'label', 'name', 'path']
+    table = table.assign(name=names).sort_values(order, ignore_index=True)
     table['file'] = [_as_text(printable(p.relative_to(folder).as_posix())) for p in table.path]
     if 'patient' not in table: table['patient'] = patients_of(list(table.path), folder)
     if 'group' not in table: table['group'] = list(map(subgroup_of, table.file, table.label))
@@ -314,19 +323,21 @@ def hold_out(
     split='valid', # What the rows held out are called
 ) -> pd.DataFrame: # The same rows, some of train moved to `split`
     "Hold out whole patients, so that each class keeps its share; raises `ValueError` for too few"
-    if not 0 < share <= .5: raise ValueError(f'{share} is not a share above 0 and at most 0.5; try .15.')
+    if not 0 < share <= .5:
+        raise ValueError(f'{share} is not a share above 0 and at most 0.5; try .15.')
     train = table[table.split == 'train']
     if len(train) > 1 and train.patient.nunique() == 1: raise ValueError(next(_faults(train)))
     labels = train.label.tolist()
     groups = train.patient.tolist()
-    # scikit-learn makes no more folds than there are patients, or X-rays of a class; many folds take long
+    # scikit-learn makes no more folds than there are patients or X-rays of a class; many take long
     most = min(len(set(groups)), max(map(labels.count, set(labels)), default=0))
     part = Fraction(share).limit_denominator(max(1, min(most, max(20, round(1/share)))))
     if part in (0, 1):
         raise ValueError(f'{most} patients are too few to hold out a share of {share}; take more.')
     splitter = StratifiedGroupKFold(part.denominator, shuffle=True, random_state=seed)
     held = np.zeros(len(train), bool)
-    for _, (_, fold) in zip(range(part.numerator), splitter.split(labels, labels, groups)): held[fold] = True
+    for _, (_, fold) in zip(range(part.numerator), splitter.split(labels, labels, groups)):
+        held[fold] = True
     return table.assign(split=table.split.mask(table.index.isin(train.index[held]), split))
 
 # %% ../nbs/03_dataset.ipynb #2c4991c9
@@ -342,7 +353,8 @@ def _faults(table):
     for one, other in (('train', 'valid'), ('train', 'test'), ('valid', 'test')):
         both = sorted(patients.get(one, set()) & patients.get(other, set()))
         if not both: continue
-        yield f'{len(both)} patients are in both {one} and {other} ({some(both)}); move each to one side.'
+        yield (f'{len(both)} patients are in both {one} and {other} ({some(both)}); '
+               'move each to one side.')
     for split in ('train', 'valid', 'test'):
         rows = table[table.split == split]
         if split not in patients: continue
@@ -351,7 +363,8 @@ def _faults(table):
             yield f'{split} has no X-rays of {some(lacks)}; it needs all classes.'
         elif rows.patient.nunique() < 10 and split != 'train':
             way = '--valid-pct .3 holds out more' if split == 'valid' else 'add X-rays'
-            yield f'{split} has {rows.patient.nunique()} patients; a report needs 10 or more ({way}).'
+            yield (f'{split} has {rows.patient.nunique()} patients; '
+                   f'a report needs 10 or more ({way}).')
 
 def check_dataset(
     table, # As from `hold_out`

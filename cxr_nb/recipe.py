@@ -35,7 +35,7 @@ class Recipe:
     stretch:float=4/3        # Most that training draws an X-ray wider or narrower, 1 for not at all
     sharpness:float=3.       # Strength of blurring and sharpening in training, 0 for none
     flip_tta:bool=True       # Answer with the mean of an X-ray and its mirror image?
-    valid_name:str=None      # Split to validate on, such as val; default: patients held out of train
+    valid_name:str=None      # Validation split, such as val; default: patients held out of train
     valid_pct:float=.15      # Share of train to hold out, above 0 and at most 0.5
     split_seed:int=42        # Which patients are held out; a series of seeds shares them
     seed:int=42              # Seed of the X-rays' order and changes, and of a random head

@@ -34,18 +34,19 @@ def read_record(
     if not file.is_file():
         raise FileNotFoundError(f'{file} does not exist: the run did not finish; train it again.')
     record = json.loads(file.read_text(encoding='utf-8'))
-    if 'wish' in record: record['target_sensitivity'] = record.pop('wish') # as it was called before 0.2
+    if 'wish' in record: record['target_sensitivity'] = record.pop('wish') # its name before 0.2
     return record
 
 # %% ../nbs/09_report.ipynb #c17f42cb
-CARD = dict(people='who they are: ages, sex, where from', view='frontal or lateral, standing or lying',
-            scanners='which machines, when', reference_standard='who decided what each X-ray shows, and how',
+CARD = dict(people='who they are: ages, sex, where from',
+            view='frontal or lateral, standing or lying', scanners='which machines, when',
+            reference_standard='who decided what each X-ray shows, and how',
             unit_of_analysis='X-ray, examination or patient')
 
 def data_card(
     folder, # Folder of the data set
 ) -> dict:  # From the keys of `CARD` to what its `data_card.json` says, '' where it says nothing
-    "What the owner of the X-rays says of them; raises `ValueError` for a file that is not a JSON object"
+    "What the X-rays' owner says of them; raises `ValueError` for a file that is no JSON object"
     file = Path(folder)/'data_card.json'
     if not file.is_file(): return dict.fromkeys(CARD, '')
     try: card = dict(json.loads(file.read_text(encoding='utf-8')))
@@ -74,15 +75,17 @@ def _count_calls(preds, point):
     positive, negative = decisions(preds, point)
     calls = {'called positive': positive, 'called negative': negative, 'rejected': preds.rejected}
     truths = dict(positive=preds.truth, negative=~preds.truth)
-    return {f'{t} {c}': int((of & made).sum()) for t, of in truths.items() for c, made in calls.items()}
+    return {f'{t} {c}': int((of & made).sum())
+            for t, of in truths.items() for c, made in calls.items()}
 
 def _wrong_calls(preds, point, most=10):
     "X-rays on the wrong side of the threshold, surest first"
     rows = []
     for call in wrong_calls(preds, point).head(most).itertuples():
         missed = call.error == 'missed'
-        rows.append(dict(file=str(call.file), label=preds.positive if missed else f'not {preds.positive}',
-                         probability_of_label=round(call.probability if missed else 1 - call.probability, 4)))
+        label = preds.positive if missed else f'not {preds.positive}'
+        p = call.probability if missed else 1 - call.probability
+        rows.append(dict(file=str(call.file), label=label, probability_of_label=round(p, 4)))
     return rows
 
 def _report(clf, preds, groups, sensitivity):
@@ -93,11 +96,11 @@ def _report(clf, preds, groups, sensitivity):
                for s, p in preds.items()}
     before = apply_temperature(test, 1/clf.temperature)
     calibration = calibration_table(before=before, after=test)
-    chosen = clf.point.split == 'valid' # else there was no threshold to choose, and no luck of the choice
+    chosen = clf.point.split == 'valid' # else nothing was chosen, and there is no luck of it
     choice = json_rows(choice_interval(preds['valid'], test, sensitivity)) if chosen else {}
     return dict(positive=class_name(clf.positive), temperature=round(clf.temperature, 4),
-                temperature_note=clf.about['temperature_note'], point=asdict(clf.point), note=str(clf.point),
-                rejected={s: int(p.rejected.sum()) for s, p in preds.items()},
+                temperature_note=clf.about['temperature_note'], point=asdict(clf.point),
+                note=str(clf.point), rejected={s: int(p.rejected.sum()) for s, p in preds.items()},
                 test_calls=_count_calls(test, clf.point), test_patients=len(set(test.patients)),
                 metrics=metrics, choice=choice, calibration=json_rows(calibration),
                 subgroups=json_rows(groups), wrong_calls=_wrong_calls(test, clf.point))
@@ -166,7 +169,8 @@ def _matrix_rows(counts, positive):
 def _wrong_row(call, positive):
     missed = call['label'] == positive
     probability = call['probability_of_label'] if missed else 1 - call['probability_of_label']
-    return f"- `{call['file']}`: {'missed' if missed else 'false alarm'}, P({positive}) = {probability:.3f}"
+    error = 'missed' if missed else 'false alarm'
+    return f"- `{call['file']}`: {error}, P({positive}) = {probability:.3f}"
 
 def _owner_rows(card):
     def stated(k):
@@ -200,8 +204,10 @@ def _external(found, report):
     alone = found['without input check']
     labels = found['labels'] or ("how they were made is not stated (`reference_standard` in the "
                                  "source's `data_card.json`)")
+    ill = f"{found['positives']} with {found['positive']}"
+    auroc = shown(found['metrics']['AUROC'])
     return f"""### {found['name']}
-{found['xrays']} X-rays of {found['patients']} patients, {found['positives']} with {found['positive']};
+{found['xrays']} X-rays of {found['patients']} patients, {ill};
 read on {found['read']} at a threshold of {found['threshold']:.3f}. Nothing was chosen on them.
 
 - **Their labels:** {labels}.
@@ -210,7 +216,7 @@ read on {found['read']} at a threshold of {found['threshold']:.3f}. Nothing was 
   specificity {shown(alone['specificity'])}.
 - **Calibration:** a mean probability of {found['mean_probability']:.3f} beside
   a share of {found['share']:.3f}.
-- **AUROC** of all pairs {shown(found['metrics']['AUROC'])}{within and '; of the pairs ' + within}.{earlier}
+- **AUROC** of all pairs {auroc}{within and '; of the pairs ' + within}.{earlier}
 
 | metric | own test | there | interval |
 | --- | --- | --- | --- |
@@ -230,7 +236,9 @@ def model_card(
     seeds = ' + '.join(map(str, record['seeds']))
     half = report['metrics']['test']['at 0.5']
     notes = '\n'.join(f'- {note}' for note in data.get('notes', []))
-    luck = ' and '.join(f"{k} {_interval(v)}" for k, v in report['choice'].items())
+    choice = ' and '.join(f"{k} {_interval(v)}" for k, v in report['choice'].items())
+    luck = choice and f' With the luck of choosing it on validation: {choice}.'
+    ideal = 'ideal are an intercept of 0 and a slope of 1'
     wrong = '\n'.join(_wrong_row(e, positive) for e in report['wrong_calls']) or '- none'
     internal = report['metrics']['test']['at the operating point']
     external = '\n'.join(_external(found, report) for found in record.get('external', {}).values())
@@ -274,14 +282,14 @@ The input check rejects X-rays that do not look like the training X-rays:
 | --- | --- | --- |
 {_metric_rows(internal)}
 
-These intervals take the threshold as given.{luck and f' With the luck of choosing it on validation: {luck}.'}
+These intervals take the threshold as given.{luck}
 
 At one half instead: sensitivity {half['sensitivity']['value']:.3f},
 specificity {half['specificity']['value']:.3f}.
 AUROC and the figures of calibration take every X-ray, rejected or not.
 
 ## Calibration
-ECE in 15 bins of P({positive}), or of the predicted class; ideal are an intercept of 0 and a slope of 1.
+ECE in 15 bins of P({positive}), or of the predicted class; {ideal}.
 
 | test | before temperature scaling | after |
 | --- | --- | --- |
@@ -316,7 +324,7 @@ def report_run(
     positive=None,   # Positive class, or several; default: as before
     by=None,         # Columns of predictions.csv to split the rates by; default: as before
 ) -> dict:           # The run's record, with its report
-    "Choose the operating point, decide by it, and report; `FileNotFoundError` for an unfinished run"
+    "Choose the operating point, decide by it, report; `FileNotFoundError` for an unfinished run"
     folder = Path(folder)
     record = read_record(folder)
     clf = load_classifier(folder)

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 import cxr_nb
-from fastai.vision.all import Callback, ProgressCallback, default_device, noop, num_distrib, set_seed
+from fastai.vision.all import (
+    Callback, ProgressCallback, default_device, noop, num_distrib, set_seed)
 from fastcore.imports import IN_NOTEBOOK
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
@@ -27,7 +28,8 @@ from .sources import cached_squares
 from .dataset import check_dataset, hold_out, read_dataset
 from .loaders import augmentations, get_dls, walkthrough_dls
 from .model import build_model, model_stats
-from .train import KeepNorms, SaveBest, get_learner, keep_memory, start_head, use_channels_last
+from .train import (
+    KeepNorms, SaveBest, get_learner, keep_memory, start_head, use_channels_last)
 from .classifier import Classifier, fit_input_check, load_classifier
 from .recipe import RECIPES, Recipe
 from .report import data_card, read_record, report_run, write_json
@@ -83,7 +85,9 @@ def fit_recipe(
     if recipe.epochs: learn.fit_one_cycle(recipe.epochs, rates, wd=recipe.wd, cbs=cbs)
 
 # %% ../nbs/09_run.ipynb #cedbc2fd
-def _short(lines): return hashlib.sha256('\n'.join(lines).encode('utf-8', 'surrogateescape')).hexdigest()[:12]
+def _short(lines):
+    text = '\n'.join(lines).encode('utf-8', 'surrogateescape')
+    return hashlib.sha256(text).hexdigest()[:12]
 
 def fingerprint(
     table, # As from `read_dataset`
@@ -98,9 +102,9 @@ def environment() -> dict: # Versions by package, and the machine
         except PackageNotFoundError: return 'not installed' # such as this one, run from a checkout
     names = 'cxr_nb fastai fastcore timm torch torchvision scikit-learn numpy pillow'.split()
     device = default_device()
+    name = torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type
     machine = dict(system=f'{platform.system()} {platform.machine()}', cores=os.cpu_count(),
-                   threads=torch.get_num_threads(), processes=max(num_distrib(), 1),
-                   device=torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type)
+                   threads=torch.get_num_threads(), processes=max(num_distrib(), 1), device=name)
     versions = dict(python=platform.python_version(), **{n: installed(n) for n in names})
     return dict(versions=versions, machine=machine)
 
@@ -118,8 +122,8 @@ def _read_table(folder, attrs):
     gone = ~table.path.map(Path.is_file)
     lost = table.file[gone & (table.split != 'test')]
     if len(lost):
-        raise ValueError(f'{len(lost)} X-rays of {folder} are not in {home}, such as {lost.iloc[0]}; '
-                         'restore them, or name another --out.')
+        raise ValueError(f'{len(lost)} X-rays of {folder} are not in {home}, '
+                         f'such as {lost.iloc[0]}; restore them, or name another --out.')
     table = table[~gone].reset_index(drop=True)
     notes = [f'{gone.sum()} X-rays of the test are no longer there.'] if gone.any() else []
     table.attrs = {**attrs, 'notes': attrs['notes'] + notes}
@@ -155,8 +159,9 @@ def _check_model(recipe):
 def _begin(table, recipe, seeds, sensitivity):
     "What has to be the same when a run is resumed, and the versions and machine it began with"
     held = _short(table.file[table.split == 'valid'])
-    return dict(attrs=table.attrs, recipe=asdict(recipe), seeds=seeds, target_sensitivity=sensitivity,
-                fingerprint=fingerprint(_trained_on(table)), held=held, **environment())
+    trained_on = fingerprint(_trained_on(table))
+    return dict(attrs=table.attrs, recipe=asdict(recipe), seeds=seeds,
+                target_sensitivity=sensitivity, fingerprint=trained_on, held=held, **environment())
 
 def _read_squares(table, size, out, skip):
     "Rows that can be read, and their squares; `ValueError` for others, unless they are skipped"
@@ -184,7 +189,7 @@ def _log(out, text):
     with (out/'log.txt').open('a', encoding='utf-8') as f: f.write(line)
 
 def _check_begun(out, began, now):
-    "Raises `ValueError` where a run cannot be resumed with these settings; warns of another machine"
+    "Raises `ValueError` if a run cannot be resumed with these settings; warns of another machine"
     if began['fingerprint'] != now['fingerprint']:
         raise ValueError(f'The training X-rays have changed since {out} was started; '
                          'restore them, or name another --out.')
@@ -192,8 +197,10 @@ def _check_begun(out, began, now):
         raise ValueError(f'{out} holds an unfinished run of another recipe; name another --out, '
                          f'or resume it with its own: cxr_train --resume {out}')
     _check_held(out, began, now['held'])
-    pairs = [(k, began[part].get(k), v) for part in ('versions', 'machine') for k, v in now[part].items()]
-    changed = ', '.join(f'{k} {old} before and {new} now' for k, old, new in pairs if old not in (None, new))
+    pairs = [(k, began[part].get(k), v)
+             for part in ('versions', 'machine') for k, v in now[part].items()]
+    changed = ', '.join(f'{k} {old} before and {new} now'
+                        for k, old, new in pairs if old not in (None, new))
     if not changed: return
     warning = (f'Resuming in a different environment ({changed}): '
                'the weights may differ from those of a run that was never stopped.')
@@ -202,11 +209,12 @@ def _check_begun(out, began, now):
 
 def _check_held(folder, record, held):
     if record.get('held') == held: return
-    raise ValueError(f'The validation split has changed since {folder} was started; restore '
-                     'patients.csv, or the file patient.key in the cache folder, or name another --out.')
+    raise ValueError(f'The validation split has changed since {folder} was started; '
+                     'restore patients.csv, or the file patient.key in the cache folder, '
+                     'or name another --out.')
 
 def _check_folder(out, now):
-    "Can the content of a folder be resumed? Raises `FileExistsError`, or `ValueError` for something else"
+    "Can a folder be resumed? Raises `FileExistsError`, or `ValueError` for something else"
     file = out/'run.json'
     if file.is_file(): return _check_begun(out, json.loads(file.read_text(encoding='utf-8')), now)
     names = {f.name for f in out.iterdir()} - {'run.lock'}
@@ -232,7 +240,7 @@ _NOTHING_LOST = {'run.json', 'run.lock', 'table.csv', 'unreadable.csv', 'log.txt
 
 @contextmanager
 def _run_folder(out, name, table, begun):
-    "The folder of a run or series, new or to resume; `run.json` and `table.csv` in it say what was begun"
+    "The folder of a run or series, new or resumed; `run.json` and `table.csv` in it say what began"
     there = out and Path(out).is_dir()
     with nullcontext(Path(out)) if there else new_folder(out, 'runs', name) as out, _alone(out):
         _check_folder(out, begun)
@@ -298,7 +306,8 @@ class _EpochLog(Callback):
 
 def _epoch_seconds(history):
     "Seconds of each epoch of all layers, from fastai's column of minutes:seconds"
-    def seconds(clock): return sum(int(part)*60**i for i, part in enumerate(reversed(clock.split(':'))))
+    def seconds(clock):
+        return sum(int(part)*60**i for i, part in enumerate(reversed(clock.split(':'))))
     table = pd.read_csv(history)
     return table['time'][table.part == 'all'].map(seconds).tolist()
 
@@ -307,17 +316,18 @@ def _fit(learn, recipe, out, begun, fit):
     keep_memory()
     if not (IN_NOTEBOOK or sys.stdout.isatty()): learn.remove_cb(ProgressCallback)
     about = dict(recipe=json.dumps(asdict(recipe)))
-    checkpoint = Checkpoint(out/'state.safetensors', data=begun['fingerprint'], held=begun['held'], **about)
+    checkpoint = Checkpoint(out/'state.safetensors', data=begun['fingerprint'],
+                            held=begun['held'], **about)
     cbs = [SaveBest(out/'best.safetensors', **about)]
     try:
         with learn.added_cbs([checkpoint, _EpochLog(out)]): fit(learn, recipe, cbs)
-    except OSError as e: raise OSError(str(e).rpartition('\n\t')[2]) from e # without fastai's heading
+    except OSError as e: raise OSError(str(e).rpartition('\n\t')[2]) from e # less fastai's heading
     if not recipe.epochs: return dict(seconds_per_epoch=[]), checkpoint.spent
     _plot_loss(learn.recorder, out/'loss.png')
     losses = [v[1] for v in learn.recorder.values]
     states = dict(written=checkpoint.writes, seconds=round(checkpoint.writing, 2))
-    facts = dict(seconds_per_epoch=_epoch_seconds(out/'history.csv'), best_epoch=int(np.nanargmin(losses)),
-                 states=states, resumed=checkpoint.resumed)
+    facts = dict(seconds_per_epoch=_epoch_seconds(out/'history.csv'),
+                 best_epoch=int(np.nanargmin(losses)), states=states, resumed=checkpoint.resumed)
     return facts, checkpoint.spent
 
 def _answer(clf, table):
@@ -350,14 +360,14 @@ def _finish(clf, record, table, out, sensitivity, start):
 def _positives(table): return sorted(set(table.label[table.positive]))
 
 def train_run(
-    source=None, # Data set: a folder, or a table of `read_dataset`; default: `CXR_DATA`, else the phantoms
+    source=None, # A folder, or a table of `read_dataset`; default: `CXR_DATA`, else the phantoms
     recipe=RECIPES['default'], # Settings of the run
     out=None,    # Folder of the run, new or to resume; default: `runs/<time>-<recipe>`
     sensitivity=.97, # Target on validation, above 0 and at most 1
     fit=fit_recipe, # What trains a learner by a recipe; lesson 21 has one for several processes
     skip_unreadable=False, # Leave out X-rays that cannot be read?
 ) -> Path:       # The run's folder
-    "Train and report on the test, once; raises before training what is wrong with data, weights or `out`"
+    "Train and report on the test, once; first raises what is wrong with data, weights or `out`"
     start = time.time()
     check_share('sensitivity', sensitivity)
     table = _prepare(source, recipe)
@@ -401,8 +411,8 @@ def train_seeds(
     sensitivity=.97, # Target on validation, above 0 and at most 1
     fit=fit_recipe, # What trains a learner by a recipe
     skip_unreadable=False, # Leave out X-rays that cannot be read?
-) -> Path:     # The folder of the series: a run whose classifier asks all seeds, with a folder for each
-    "Train several seeds on one split, to answer together; `ValueError` for a folder of something else"
+) -> Path:     # The series' folder: a run whose classifier asks all seeds, with a folder for each
+    "Train several seeds on one split, to answer together; `ValueError` for another kind of folder"
     if n < 2: raise ValueError(f'{n} seeds; take 2 or more for a series.')
     start = time.time()
     check_share('sensitivity', sensitivity)
@@ -440,7 +450,7 @@ _SHOWN = 'accuracy', 'sensitivity', 'specificity', 'AUROC'
 def read_results(
     records, # Records of runs with a report
 ) -> pd.DataFrame: # A row per run: recipe, seed, data, threshold, metrics with ends, minutes
-    "The recorded runs as a table, at their operating points; ends of intervals are `_low` and `_high`"
+    "Recorded runs as a table, at their operating points; ends of intervals are `_low` and `_high`"
     rows = []
     for r in records:
         if 'report' not in r: continue
@@ -465,15 +475,16 @@ def resume_run(
     folder = Path(folder)
     file = folder/'run.json'
     if not file.is_file():
-        raise FileNotFoundError(f'{folder} holds no run that was stopped; there is nothing to resume.')
+        raise FileNotFoundError(f'{folder} holds no run that was stopped; '
+                                'there is nothing to resume.')
     began = json.loads(file.read_text(encoding='utf-8'))
     old = began['versions']['cxr_nb']
     try:
         recipe = Recipe(**began['recipe'])
         kept = began['attrs']
     except (KeyError, TypeError) as e:
-        raise ValueError(f'{folder} was started with cxr_nb {old}, which kept other settings ({e}); '
-                         'resume with that version, or train again.') from e
+        raise ValueError(f'{folder} was started with cxr_nb {old}, which kept other settings '
+                         f'({e}); resume with that version, or train again.') from e
     table = _read_table(folder, kept | (dict(folder=str(source)) if source else {}))
     words = dict(source=table, recipe=recipe, out=folder, sensitivity=began['target_sensitivity'],
                  fit=fit, skip_unreadable=skip_unreadable)
@@ -485,12 +496,13 @@ _MODULES = 'film dataset loaders model train threshold classifier recipe report 
 
 def _code(module):
     "The code of a module without its comments"
-    return ast.unparse(ast.parse((Path(cxr_nb.__file__).parent/f'{module}.py').read_text(encoding='utf-8')))
+    file = Path(cxr_nb.__file__).parent/f'{module}.py'
+    return ast.unparse(ast.parse(file.read_text(encoding='utf-8')))
 
 def first_run(
     source=None, # Data set, as for `train_run`
 ) -> Path:     # Folder of the run, in the cache folder; treat it as read-only
-    "The default recipe's run on a data set: trained once for each version of the code, then found again"
+    "The default recipe's run on a data set: trained once per version of the code, then found again"
     table = _prepare(source, RECIPES['default'])
     key = _short([*map(_code, _MODULES), fingerprint(table), *table.split, *table.patient])
     out = cache_folder()/f'run-{key}'

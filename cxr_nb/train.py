@@ -21,8 +21,8 @@ def fused_adamw(
     params,   # Parameters of a network, in groups
     **kwargs, # Learning rate and the like
 ) -> OptimWrapper:
-    "PyTorch's fused AdamW as a learner's `opt_func`; biases and norm layers decay, too, unlike fastai's"
-    return OptimWrapper(params, torch.optim.AdamW, fused=True, eps=1e-5, **kwargs) # eps is fastai's own
+    "PyTorch's fused AdamW as `opt_func`; biases and norm layers decay, too, unlike fastai's"
+    return OptimWrapper(params, torch.optim.AdamW, fused=True, eps=1e-5, **kwargs) # eps is fastai's
 
 # %% ../nbs/05_train.ipynb #2178dfc9
 def get_learner(
@@ -35,11 +35,12 @@ def get_learner(
 ) -> Learner:     # Reports accuracy
     "A learner with label smoothing and MixUp; raises `ValueError` for strengths out of range"
     if not 0 <= smoothing < 1:
-        raise ValueError(f'smoothing={smoothing} is not in 0 to below 1; the usual strength is 0.1.')
+        raise ValueError(f'smoothing={smoothing} is not in 0 to below 1; '
+                         'the usual strength is 0.1.')
     if mixup < 0: raise ValueError(f'mixup={mixup} is negative; 0 turns MixUp off, 0.4 is usual.')
     def two_groups(model): return [params(model[0]), params(model[1])]
     return Learner(
-        dls, model, loss_func=LabelSmoothingCrossEntropy(eps=smoothing), metrics=accuracy, opt_func=opt_func,
+        dls, model, LabelSmoothingCrossEntropy(eps=smoothing), metrics=accuracy, opt_func=opt_func,
         splitter=two_groups, cbs=MixUp(mixup) if mixup else None, path=Path(path))
 
 # %% ../nbs/05_train.ipynb #2b693fc1
@@ -54,7 +55,8 @@ def _features(model, dl):
             x = x.as_subclass(torch.Tensor).to(device, memory_format=torch.channels_last)
             features.append(model[1][:2](model[0](x)).float().cpu())
             labels.append(y.cpu())
-    return torch.cat(features).numpy().astype(float), torch.cat(labels).as_subclass(torch.Tensor).numpy()
+    truth = torch.cat(labels).as_subclass(torch.Tensor).numpy()
+    return torch.cat(features).numpy().astype(float), truth
 
 _STRENGTHS = .001, .003, .01, .03 # C of the logistic regression, the inverse of its regularisation
 
@@ -93,7 +95,7 @@ class KeepNorms(Callback):
 
 # %% ../nbs/05_train.ipynb #6058aeaf
 class SaveBest(TrackerCallback):
-    "Write the weights to a file whenever the validation loss is the best so far, and load them at the end"
+    "Write the weights to a file when the validation loss is the best so far; load them at the end"
     def __init__(self,
         file,    # File to write, `.safetensors`
         **about, # Words to save along, text only
@@ -112,7 +114,7 @@ class SaveBest(TrackerCallback):
         super().after_epoch()
         if not self.new_best: return
         self.wrote = True
-        if hasattr(self, 'checkpoint') and self.checkpoint.shows_again: return # the file is there already
+        if hasattr(self, 'checkpoint') and self.checkpoint.shows_again: return # the file is there
         save_weights(get_model(self.learn.model), self.file, epoch=str(self.epoch), **self.about)
 
     def after_fit(self):
@@ -128,7 +130,8 @@ def keep_memory(
     try: mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError): return False
     mmap_max, trim_threshold = -4, -1 # the names of the switches in malloc.h
-    return bool(mallopt(mmap_max, 0 if on else 65536) and mallopt(trim_threshold, -1 if on else 128 * 1024))
+    return bool(mallopt(mmap_max, 0 if on else 65536)
+                and mallopt(trim_threshold, -1 if on else 128 * 1024))
 
 def use_channels_last(
     learn, # A learner
@@ -144,6 +147,7 @@ def use_device(
     if name is None: return
     try: torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as e:
-        raise ValueError(f"There is no device '{name}' here; leave --device out, or take cpu.") from e
+        raise ValueError(f"There is no device '{name}' here; "
+                         "leave --device out, or take cpu.") from e
     default_device(name != 'cpu')
     if name.startswith('cuda:'): torch.cuda.set_device(name)
