@@ -42,14 +42,15 @@ _SEGMENTS = {b'JFIF': 'JFIF', b'Exif': 'Exif', b'http': 'XMP', b'ICC_': 'ICC',
              b'Phot': 'Photoshop', b'Adob': 'Adobe'}
 _EXIF = {271: 'manufacturer', 272: 'model', 305: 'software'}
 _DICOM = dict(Manufacturer='manufacturer', ManufacturerModelName='model', StationName='station',
-              SoftwareVersions='software', ViewPosition='view', PhotometricInterpretation='photometric',
-              BitsStored='bits', KVP='kvp', Exposure='exposure', ExposureTime='exposure time',
-              XRayTubeCurrent='tube current', DistanceSourceToDetector='distance',
-              ImagerPixelSpacing='pixel spacing')
+              SoftwareVersions='software', ViewPosition='view',
+              PhotometricInterpretation='photometric', BitsStored='bits', KVP='kvp',
+              Exposure='exposure', ExposureTime='exposure time', XRayTubeCurrent='tube current',
+              DistanceSourceToDetector='distance', ImagerPixelSpacing='pixel spacing')
 
 def _text(value):
-    "A value for a table: short, and empty where a damaged length has let the next element run into it"
-    text = (value if isinstance(value, str) else ', '.join(map(str, np.atleast_1d(value)))).strip('\0 ')
+    "A value for a table: short, and empty where a damaged length let the next element run in"
+    stated = value if isinstance(value, str) else ', '.join(map(str, np.atleast_1d(value)))
+    text = stated.strip('\0 ')
     return '' if re.search('[\0-\x1f]', text) else text[:60]
 
 def _jpeg_facts(image):
@@ -69,7 +70,8 @@ def _image_facts(file):
         exif = image.getexif()
         facts |= {name: _text(exif[tag]) for tag, name in _EXIF.items() if tag in exif}
         if 'Software' in image.info: facts['software'] = _text(image.info['Software'])
-        if 'dpi' in image.info: facts['dpi'] = ' by '.join(str(round(float(v))) for v in image.info['dpi'])
+        if 'dpi' in image.info:
+            facts['dpi'] = ' by '.join(str(round(float(v))) for v in image.info['dpi'])
     return facts
 
 def _dicom_facts(file):
@@ -97,10 +99,11 @@ def read_facts(
     return facts
 
 # %% ../nbs/10_acquisition.ipynb #2e7a43a8
-_NUMBERS = 'bits per pixel', 'JPEG quality', 'kvp', 'exposure', 'exposure time', 'tube current', 'distance'
+_NUMBERS = ('bits per pixel', 'JPEG quality', 'kvp', 'exposure', 'exposure time',
+            'tube current', 'distance')
 _WORDS = ('format', 'mode', 'JPEG table', 'segments', 'progressive', 'software', 'dpi',
-          'manufacturer', 'model', 'station', 'bits', 'photometric', 'compression', 'pixel spacing', 'sides',
-          'view', 'machine', 'scanner', 'site', 'hospital') # the last row are columns of a table of labels
+          'manufacturer', 'model', 'station', 'bits', 'photometric', 'compression', 'pixel spacing',
+          'sides', 'view', 'machine', 'scanner', 'site', 'hospital') # from 'view' on, table columns
 FACTS = *_NUMBERS, *_WORDS
 
 def _one_each(rows):
@@ -119,17 +122,18 @@ def _p_word(values, positive):
     return fisher_exact(counts)[1] if len(counts) == 2 else chi2_contingency(counts)[1]
 
 def _shares(words, positive):
-    "For each word the share of positives, drawn a little towards the share of all, which other words get"
+    "Each word's share of positives, drawn a little to the share of all, which other words get"
     counts = positive.groupby(words).agg(['sum', 'count'])
     return ((counts['sum'] + 2*positive.mean())/(counts['count'] + 2)).to_dict(), positive.mean()
 
 def _scored(words, shares): return words.map(shares[0]).fillna(shares[1])
 
 def _word_scores(words, rows, train):
-    "How likely positive a word makes an X-ray, as far as X-rays of other patients in train can tell"
+    "How likely positive a word makes an X-ray, as far as X-rays of other patients in train tell"
     own, y = rows.index[train], rows.positive[train]
     scores = _scored(words, _shares(words[own], y))
-    folds = StratifiedGroupKFold(min(5, rows.patient[train].nunique()), shuffle=True, random_state=0)
+    n = min(5, rows.patient[train].nunique())
+    folds = StratifiedGroupKFold(n, shuffle=True, random_state=0)
     for one, other in folds.split(own, y, rows.patient[train]):
         scores[own[other]] = _scored(words[own[other]], _shares(words[own[one]], y[own[one]]))
     return scores
@@ -141,10 +145,11 @@ def _number_scores(values, rows, train):
 def _auroc(scores, rows):
     if rows.positive.nunique() < 2 or rows.patient.nunique() < 10: return (np.nan,)*3
     if np.ptp(scores) == 0: return (.5,)*3
-    return auroc_interval(scores.to_numpy(float), rows.positive.to_numpy(bool), rows.patient.to_numpy())
+    truth = rows.positive.to_numpy(bool)
+    return auroc_interval(scores.to_numpy(float), truth, rows.patient.to_numpy())
 
 def _one_fact(rows, name):
-    "Distinct values, p, AUROC of one fact on train and on the test; None where it cannot tell anything"
+    "Distinct values, p, AUROC of one fact on train and on the test; None where it tells nothing"
     if name in _NUMBERS:
         numbers = pd.to_numeric(rows[name], errors='coerce') # a table may hold blanks, or words
         here = rows[numbers.notna()]
@@ -161,7 +166,7 @@ def _one_fact(rows, name):
 
 def fact_table(
     rows, # Of X-rays: split, patient, positive, and facts as from `read_facts`
-) -> pd.DataFrame: # A row per fact, surest first: values, p (Holm), AUROC on train and test, intervals
+) -> pd.DataFrame: # A row per fact, surest first: values, p (Holm), AUROC on train, test; intervals
     "How well each fact that varies in train knows the class, and whether it does in the test"
     found = [fact for name in FACTS if name in rows and (fact := _one_fact(rows, name))]
     ends = [f'{split}{end}' for split in ('train', 'test') for end in ('', '_low', '_high')]
@@ -170,8 +175,8 @@ def fact_table(
     return table.sort_values(['p', 'train'], ascending=[True, False], ignore_index=True)
 
 # %% ../nbs/10_acquisition.ipynb #cd07180c
-_MACHINE = ('format', 'mode', 'JPEG table', 'segments', 'dpi', 'software', 'manufacturer', 'model', 'station',
-            'machine', 'scanner')
+_MACHINE = ('format', 'mode', 'JPEG table', 'segments', 'dpi', 'software', 'manufacturer', 'model',
+            'station', 'machine', 'scanner')
 
 def name_machines(
     rows, # Of X-rays, with facts
@@ -180,12 +185,14 @@ def name_machines(
     names = [n for n in _MACHINE if n in rows and rows[n].fillna('').nunique() > 1]
     if not names: return pd.Series('all alike', rows.index)
     kinds = rows[names].fillna('').astype(str).apply(tuple, axis=1)
-    def in_words(kind): return '; '.join(f'{n} {v}' for n, v in zip(names, kind) if v) or 'not stated'
+    def in_words(kind):
+        return '; '.join(f'{n} {v}' for n, v in zip(names, kind) if v) or 'not stated'
     return kinds.map({kind: in_words(kind) for kind in set(kinds)})
 
 def _p_corrected(positive, negative, totals):
     "Fisher's test of each pair of counts against the rest, by Holm"
-    p = [fisher_exact([[a, totals[0] - a], [b, totals[1] - b]])[1] for a, b in zip(positive, negative)]
+    p = [fisher_exact([[a, totals[0] - a], [b, totals[1] - b]])[1]
+         for a, b in zip(positive, negative)]
     return multipletests(p, method='holm')[1] if len(p) else p
 
 def _missing(positive, negative, p, level=.01):
@@ -197,15 +204,16 @@ def _missing(positive, negative, p, level=.01):
 def machine_cells(
     rows,     # Of X-rays: split, patient, positive
     machines, # The machine of each, as from `name_machines`; or any other column
-) -> pd.DataFrame: # A row per machine: patients of train, X-rays of the test, p (Holm), the class missing
-    "Where train lacks a class of a machine, the network cannot learn it and validation cannot see it"
+) -> pd.DataFrame: # A row per machine: train patients, test X-rays, p (Holm), the class missing
+    "Where train lacks a class of a machine, the network cannot learn nor validation see it"
     def count(rows, names):
         counts = pd.crosstab(machines[rows.index], rows.positive)
         return counts.reindex(columns=[True, False], fill_value=0).set_axis(names, axis=1)
     own = count(_one_each(rows[rows.split == 'train']), ['positive', 'negative'])
     test = count(rows[rows.split == 'test'], ['test_positive', 'test_negative'])
     cells = own.join(test, how='outer').fillna(0).astype(int)
-    cells['p'] = _p_corrected(cells.positive, cells.negative, cells[['positive', 'negative']].sum().tolist())
+    totals = cells[['positive', 'negative']].sum().tolist()
+    cells['p'] = _p_corrected(cells.positive, cells.negative, totals)
     cells['missing'] = _missing(cells.positive, cells.negative, cells.p)
     cells = cells.sort_values(['positive', 'negative'], ascending=False)
     return cells.rename_axis('machine').reset_index()
@@ -229,7 +237,8 @@ def _windows(size):
 
 def _patterns(windows):
     "Windows (X-rays, height, width) as vectors whose products are correlations"
-    soft = ndimage.gaussian_filter(windows.astype(np.float32), (0, .6, .6)).reshape(len(windows), -1)
+    smooth = ndimage.gaussian_filter(windows.astype(np.float32), (0, .6, .6))
+    soft = smooth.reshape(len(windows), -1)
     soft -= soft.mean(1, keepdims=True)
     return soft/np.maximum(np.linalg.norm(soft, axis=1, keepdims=True), 1e-6)
 
@@ -245,7 +254,7 @@ def _middles(patterns, most=3, least=10):
         alike[:, alike[middle].copy()] = False
 
 def _candidates(marks, rows):
-    "What recurs at one place of training X-rays: window, middle, who has it, patients of each class"
+    "What recurs at one place of training X-rays: window, middle, who has it, patients per class"
     train, positive, patients = [rows[c].to_numpy() for c in ('split', 'positive', 'patient')]
     train = train == 'train'
     for top, left in _windows(marks.shape[1]):
@@ -257,11 +266,12 @@ def _candidates(marks, rows):
         for i in _middles(patterns[train[strong]]):
             members = strong[patterns @ patterns[train[strong]][i] > _ALIKE]
             of_train = members[train[members]]
-            counts = [len(set(patients[of_train[positive[of_train] == side]])) for side in (True, False)]
+            counts = [len(set(patients[of_train[positive[of_train] == side]]))
+                      for side in (True, False)]
             yield top, left, own[i], members, *counts
 
 def _same_stamp(a, b):
-    "Do they lack the same class, and overlap or share most X-rays? A frame has more than one corner"
+    "Do they lack the same class, and overlap or share most X-rays? A frame has several corners"
     near = abs(a.top - b.top) < _HIGH and abs(a.left - b.left) < _WIDE
     shared = len(np.intersect1d(a.members, b.members)) > .5*min(len(a.members), len(b.members))
     return a.missing == b.missing and (near or shared)
@@ -294,18 +304,18 @@ def _describe(group, rows, size):
 def find_stamps(
     marks, # `sharp_marks` of X-rays, (X-rays, 224, 224)
     rows,  # The same X-rays: file, split, patient, positive
-) -> tuple: # A row per stamp, surest first: place, class missing, counts; and each X-ray's stamp, or 0
+) -> tuple: # A row per stamp, surest first: place, class missing, counts; each X-ray's stamp, or 0
     "Letters, stamps and frames that recur at one place of the border, in one class of train alone"
     columns = ['top', 'left', 'middle', 'members', 'positive', 'negative']
     found = pd.DataFrame(list(_candidates(marks, rows)), columns=columns)
     train = rows[rows.split == 'train']
     totals = [train.patient[train.positive == side].nunique() for side in (True, False)]
     found['p'] = _p_corrected(found.positive, found.negative, totals)
-    found['missing'] = _missing(found.positive, found.negative, found.p, .001) # bones look alike, too
+    found['missing'] = _missing(found.positive, found.negative, found.p, .001) # bones look alike
     lonely = found[found.missing != ''].sort_values('p')
     described = [_describe(group, rows, marks.shape[1]) for group in _joined(lonely)]
     stamp = np.zeros(len(rows), int)
-    for i in range(len(described), 0, -1): stamp[described[i - 1][1]] = i # the surest has the last word
+    for i in range(len(described), 0, -1): stamp[described[i - 1][1]] = i # the surest wins
     return pd.DataFrame([row for row, _ in described]), stamp
 
 # %% ../nbs/10_acquisition.ipynb #c8a0a275
@@ -319,8 +329,8 @@ def _fact_sentences(facts):
     in_test = '' if best['test'] is None else (
         f" In the test, {best['fact']} reaches {best['test']:.2f} "
         f"({best['test_low']:.2f} to {best['test_high']:.2f}).")
-    yield (f'What the files say beside their pixels knows the class in train (AUROC: {aurocs}).{in_test} '
-           'Find out how each class came to its files.')
+    yield (f'What the files say beside their pixels knows the class in train (AUROC: {aurocs}).'
+           f'{in_test} Find out how each class came to its files.')
 
 _BLIND = 'what a network cannot learn here and validation cannot see'
 _OTHER = dict(positive='negative', negative='positive')
@@ -335,8 +345,8 @@ def _cell_sentences(machines, names):
     for row in [row for row in machines if row['missing']][:5]:
         lacks = row['missing']
         there = _OTHER[lacks]
-        yield (f"{row[there]} training patients of one machine ({row['machine']}) are {names[there]} "
-               f'and {row[lacks]} {names[lacks]}: {_BLIND}.{_in_test(row, names)}')
+        yield (f"{row[there]} training patients of one machine ({row['machine']}) are "
+               f'{names[there]} and {row[lacks]} {names[lacks]}: {_BLIND}.{_in_test(row, names)}')
     new = [row for row in machines if not row['positive'] + row['negative']]
     if count := sum(row['test_positive'] + row['test_negative'] for row in new):
         yield (f'{count} test X-rays come from {len(new)} machine(s) that train does not have, '
@@ -346,9 +356,11 @@ def _stamp_sentences(stamps, names):
     for row in stamps[:5]:
         lacks = row['missing']
         there = _OTHER[lacks]
-        yield (f"A mark at the {row['place']} border is on {row[there]} training X-rays of {names[there]} "
-               f"and {row[lacks]} of {names[lacks]}, such as {row['file']}: {_BLIND}.{_in_test(row, names)}")
-    if len(stamps) > 5: yield f'{len(stamps) - 5} more marks are on X-rays of one class of train alone.'
+        yield (f"A mark at the {row['place']} border is on {row[there]} training X-rays "
+               f"of {names[there]} and {row[lacks]} of {names[lacks]}, such as {row['file']}: "
+               f'{_BLIND}.{_in_test(row, names)}')
+    if len(stamps) > 5:
+        yield f'{len(stamps) - 5} more marks are on X-rays of one class of train alone.'
 
 def audit_acquisition(
     rows,  # Of X-rays: file, split, patient, positive, and facts as from `read_facts`
@@ -363,4 +375,5 @@ def audit_acquisition(
     found = {name: _records(table) for name, table in found.items()}
     flags = [*_fact_sentences(found['facts']), *_cell_sentences(found['machines'], names),
              *_stamp_sentences(found['stamps'], names)]
-    return dict(found, flags=flags), pd.DataFrame(dict(file=rows.file, machine=machines, stamp=stamp))
+    made = pd.DataFrame(dict(file=rows.file, machine=machines, stamp=stamp))
+    return dict(found, flags=flags), made

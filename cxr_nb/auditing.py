@@ -46,7 +46,7 @@ def _is_letter(mask, y, x, n):
 
 def find_marker(
     grey, # X-ray, (size, size), greys 0 to 255
-) -> tuple: # Greys by which a letter stands out, 0 for none; its height, 0 the top to 1, .5 for none
+) -> tuple: # Greys by which a letter stands out, 0 for none; its height, 0 (top) to 1, .5 for none
     "Look for a letter L or R at the sides of an X-ray"
     grey = np.asarray(grey, np.int16)
     best = (0., .5)
@@ -59,7 +59,8 @@ def find_marker(
             wide = tuple(slice(max(0, s.start - 3), s.stop + 3) for s in box)
             letter = pieces[wide] == i
             around = grey[wide][~ndimage.binary_dilation(letter)]
-            best = max(best, (float(grey[wide][letter].mean() - np.percentile(around, 90)), y/len(grey)))
+            contrast = float(grey[wide][letter].mean() - np.percentile(around, 90))
+            best = max(best, (contrast, y/len(grey)))
     return best
 
 # %% ../nbs/10_audit.ipynb #4c8a2b13
@@ -67,9 +68,9 @@ def _pixel_facts(square):
     "Averages of a square (224, 224), which is what a network sees, and the letter on it"
     inner = square[22:-22, 22:-22]
     border = (square.sum(dtype=float) - inner.sum(dtype=float))/(square.size - inner.size)
-    gradient = np.gradient(square.astype(np.float32))
+    slopes = np.gradient(square.astype(np.float32))
     marker, height = find_marker(square)
-    return dict(brightness=square.mean(), contrast=square.std(), sharpness=np.hypot(*gradient).mean(),
+    return dict(brightness=square.mean(), contrast=square.std(), sharpness=np.hypot(*slopes).mean(),
                 border=border, marker=marker, marker_height=height if marker > _LETTER else .5)
 
 def _measure(path):
@@ -87,7 +88,7 @@ def _measure(path):
 class Scan:
     "What one pass over a data set keeps, all but `unreadable` in one order"
     path:Path           # The data set
-    xrays:pd.DataFrame  # A row per readable X-ray: file, split, finding, patient, positive, what was measured
+    xrays:pd.DataFrame  # Readable X-rays: file, split, finding, patient, positive, measurements
     hashes:np.ndarray   # Perceptual hashes, (X-rays, 256), bool
     small:np.ndarray    # Copies of 32 by 32, (X-rays, 32, 32), greys 0 to 255
     marks:np.ndarray    # `sharp_marks`, (X-rays, 224, 224)
@@ -96,16 +97,17 @@ class Scan:
 def scan_xrays(
     source=None, # Table of `read_dataset`, or what it takes; default: `CXR_DATA`, else the phantoms
 ) -> Scan:       # What the pass kept
-    "Measure every X-ray once; raises `ValueError` for a split or class without X-rays that can be read"
+    "Measure every X-ray once; raises `ValueError` for a split or class without readable X-rays"
     table = source if isinstance(source, pd.DataFrame) else read_dataset(source)
     folder = Path(table.attrs.get('folder', '.'))
-    jobs = Parallel(n_jobs=2, backend='threading', return_as='generator')(map(delayed(_measure), table.path))
-    measured = list(tqdm(jobs, total=len(table), desc='measuring X-rays', unit='X-ray', leave=False))
+    pool = Parallel(n_jobs=2, backend='threading', return_as='generator')
+    jobs = pool(map(delayed(_measure), table.path))
+    results = list(tqdm(jobs, total=len(table), desc='measuring X-rays', unit='X-ray', leave=False))
     known = table.rename(columns=dict(label='finding'))
     stated = [c for c in known if c in FACTS] # such as `view` or `site` of a table of labels
     known = known[['file', 'split', 'finding', 'patient', 'positive', *stated]].to_dict('records')
     rows, pictures, unreadable = [], [], {}
-    for labels, path, result in zip(known, table.path, measured):
+    for labels, path, result in zip(known, table.path, results):
         if isinstance(result, str): unreadable[labels['file']] = result.removeprefix(f'{path} ')
         else:
             rows.append(result[0] | labels)
@@ -113,14 +115,16 @@ def scan_xrays(
     for split in sorted(set(table.split) & {'train', 'test'}):
         readable = {row['finding'] for row in rows if row['split'] == split}
         if gone := set(table.label[table.split == split]) - readable:
-            raise ValueError(f'{split} of {folder} has no readable X-ray of {sorted(gone)}; copy them again.')
+            raise ValueError(f'{split} of {folder} has no readable X-ray of {sorted(gone)}; '
+                             'copy them again.')
     hashes, small, marks = map(np.stack, zip(*pictures))
     return Scan(folder, pd.DataFrame(rows), hashes, small, marks, unreadable)
 
 # %% ../nbs/10_audit.ipynb #1cbd242b
 def _counts(xrays):
     "X-rays, patients and prior of each split"
-    wanted = dict(films=('file', 'size'), patients=('patient', 'nunique'), prior=('positive', 'mean'))
+    wanted = dict(films=('file', 'size'), patients=('patient', 'nunique'),
+                  prior=('positive', 'mean'))
     return xrays.groupby('split', sort=False).agg(**wanted)
 
 def _prior_shift(xrays):
@@ -168,16 +172,18 @@ def near_copies(
         bits = (signs.shape[1] - signs[start:start+1000] @ signs.T)/2
         for row, other in zip(*np.nonzero(bits <= _ALIKE)):
             one = start + row
-            if one < other and sha[one] != sha[other]: pairs.append((one, other, int(bits[row, other])))
+            if one < other and sha[one] != sha[other]:
+                pairs.append((one, other, int(bits[row, other])))
     one, other, bits = np.array(pairs, int).reshape(-1, 3).T
     one, other = [scan.xrays.iloc[rows].reset_index(drop=True) for rows in (one, other)]
     table = pd.DataFrame(dict(file=one.file, other=other.file, bits=bits))
-    for column in ('split', 'finding', 'patient'): table[f'same_{column}'] = one[column] == other[column]
+    for column in ('split', 'finding', 'patient'):
+        table[f'same_{column}'] = one[column] == other[column]
     return table.sort_values('bits', kind='stable', ignore_index=True)
 
 # %% ../nbs/10_audit.ipynb #5f891799
-_STATISTICS = ('byte_size', 'width', 'height', 'aspect', 'brightness', 'contrast', 'sharpness', 'border',
-               'marker', 'marker_height')
+_STATISTICS = ('byte_size', 'width', 'height', 'aspect', 'brightness', 'contrast', 'sharpness',
+               'border', 'marker', 'marker_height')
 
 def _ring(small):
     "Pixels of the outer four rows and columns, (X-rays, pixels)"
@@ -203,15 +209,16 @@ def _interval(scores, xrays):
 
 def shortcut_floor(
     scan, # A `Scan`
-) -> pd.DataFrame: # A row per feature: AUROC on train and on test, each with `_low` and `_high`, 0 to 1
-    "AUROC of image statistics alone, intervals by patient; raises `ValueError` for fewer than ten patients"
+) -> pd.DataFrame: # A row per feature: AUROC on train and test, with `_low` and `_high`, 0 to 1
+    "AUROC of image statistics alone, intervals by patient; raises `ValueError` below ten patients"
     xrays = scan.xrays
     y, groups = xrays.positive.to_numpy(), xrays.patient.to_numpy()
     train, test = [(xrays.split == split).to_numpy() for split in ('train', 'test')]
     for split, rows in (('train', train), ('test', test)):
         n = xrays.patient[rows].nunique()
         if n < 10 and (split, n) != ('test', 0): # a folder need not have a test
-            raise ValueError(f'{split} has {n} patients; an interval needs ten or more, so add X-rays.')
+            raise ValueError(f'{split} has {n} patients; '
+                             'an interval needs ten or more, so add X-rays.')
     scores = {}
     for name in _STATISTICS:
         values = xrays[name].to_numpy(float)
@@ -231,13 +238,15 @@ def _plot_floor(floor, ax=None): # The matplotlib axes
     for i, (split, color, mark) in enumerate((('train', '#6baed6', 's'), ('test', '#d95f02', 'o'))):
         value = floor[split]
         ends = [value - floor[f'{split}_low'], floor[f'{split}_high'] - value]
-        ax.errorbar(value, np.arange(len(value)) + .2*i, xerr=ends, fmt=mark, ms=4, color=color, label=split)
+        rows = np.arange(len(value)) + .2*i
+        ax.errorbar(value, rows, xerr=ends, fmt=mark, ms=4, color=color, label=split)
     ax.set_yticks(range(len(floor)), [name.replace('_', ' ') for name in floor.index])
     ax.axvline(.5, color='grey', lw=1)
     ax.invert_yaxis()
     ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
     best = floor.train.idxmax() # the test must not choose its own floor
-    title = f'Image statistics alone: {best.replace("_", " ")} is best on train, {floor.train[best]:.2f}'
+    title = (f'Image statistics alone: {best.replace("_", " ")} is best on train, '
+             f'{floor.train[best]:.2f}')
     if floor.test.notna().any(): title += f', and reaches {floor.test[best]:.2f} on the test'
     ax.set(title=title, xlabel='AUROC, with 95 % interval by patient')
     return ax
@@ -273,12 +282,12 @@ def _check_features(xrays, features):
 def suspicious_labels(
     xrays,    # Of a `Scan`
     features, # Their `frozen_features`, (X-rays, features)
-) -> pd.DataFrame: # A row per X-ray, most doubtful first: file, finding, quality (probability of its label)
-    "Rank the labels by out-of-fold probability, patients kept whole; raises `ValueError` when lengths differ"
+) -> pd.DataFrame: # A row per X-ray, worst first: file, finding, quality (probability of its label)
+    "Rank labels by out-of-fold probability, patients whole; raises `ValueError` if lengths differ"
     _check_features(xrays, features)
     y = xrays.positive.to_numpy().astype(int)
-    probs = cross_val_predict(_classifier(len(xrays)), features, y, groups=xrays.patient, cv=_folds(),
-                              method='predict_proba')
+    probs = cross_val_predict(_classifier(len(xrays)), features, y, groups=xrays.patient,
+                              cv=_folds(), method='predict_proba')
     table = xrays[['file', 'finding']].assign(quality=get_label_quality_scores(y, probs))
     return table.sort_values('quality', ignore_index=True)
 
@@ -287,8 +296,8 @@ def split_promise(
     xrays,    # Of a `Scan`
     features, # Their `frozen_features`, (X-rays, features)
     seeds=3,  # Splits of each kind, 1 or more
-) -> pd.DataFrame: # A row per model, cut and seed: share of X-rays of patients trained on, and both AUROCs
-    "Cut a seventh of train by X-ray and by patient, and score both; raises `ValueError` when lengths differ"
+) -> pd.DataFrame: # A row per model, cut, seed: share of X-rays of known patients, both AUROCs
+    "Score a seventh of train cut by X-ray and by patient; raises `ValueError` if lengths differ"
     _check_features(xrays, features)
     y, groups = xrays.positive.to_numpy(), xrays.patient.to_numpy()
     train, test = np.flatnonzero(xrays.split == 'train'), xrays.split == 'test'
@@ -302,9 +311,11 @@ def split_promise(
             known = np.isin(groups[valid], groups[own]).mean()
             for name, last in models.items():
                 model = _classifier(len(own), last).fit(features[own], y[own])
-                aurocs = [roc_auc_score(y[x], model.predict_proba(features[x])[:, 1]) for x in (valid, test)]
+                aurocs = [roc_auc_score(y[x], model.predict_proba(features[x])[:, 1])
+                          for x in (valid, test)]
                 rows.append((name, cut, seed, known, *aurocs))
-    return pd.DataFrame(rows, columns=['model', 'cut_by', 'seed', 'known_patients', 'valid', 'test'])
+    columns = ['model', 'cut_by', 'seed', 'known_patients', 'valid', 'test']
+    return pd.DataFrame(rows, columns=columns)
 
 def _plot_promise(promise, ax=None): # The matplotlib axes
     "Draw validation and test of both cuts, a dot per seed"
@@ -329,7 +340,7 @@ def _plot_promise(promise, ax=None): # The matplotlib axes
 def scanner_shift(
     xrays, # Of a `Scan`
 ) -> pd.DataFrame: # A row per finding and property: both means, chance that a test X-ray has more
-    "Sharpness, brightness, contrast, letters of test against train; `ValueError` for fewer than ten patients"
+    "Sharpness, brightness, contrast, letters: test against train; `ValueError` below ten patients"
     rows = []
     for finding, group in xrays[xrays.split.isin(['train', 'test'])].groupby('finding'):
         if group.patient.nunique() < 10: continue # too few for an interval
@@ -340,7 +351,8 @@ def scanner_shift(
             chance = _interval(values.to_numpy(), group)
             rows.append((finding, name, values[~is_test].mean(), values[is_test].mean(), *chance))
     if not rows: raise ValueError('No class has ten patients; an audit needs more X-rays.')
-    return pd.DataFrame(rows, columns=['finding', 'property', 'train', 'test', 'chance', 'low', 'high'])
+    columns = ['finding', 'property', 'train', 'test', 'chance', 'low', 'high']
+    return pd.DataFrame(rows, columns=columns)
 
 def _plot_shift(moved, ax=None): # The matplotlib axes
     "Draw the chance that a test X-ray has more, with its interval"
@@ -352,8 +364,8 @@ def _plot_shift(moved, ax=None): # The matplotlib axes
     ax.margins(y=.15)
     ax.invert_yaxis()
     most = moved.loc[(moved.chance - .5).abs().idxmax()]
-    ax.set(title=f'Test against train: {most.property} of {most.finding} moved most', xlim=(-.03, 1.03),
-           xlabel='chance that a test X-ray has more of it, 95 % interval')
+    ax.set(title=f'Test against train: {most.property} of {most.finding} moved most',
+           xlim=(-.03, 1.03), xlabel='chance that a test X-ray has more of it, 95 % interval')
     return ax
 
 # %% ../nbs/10_audit.ipynb #2c31a2df
@@ -370,12 +382,12 @@ def _flags_of_files(found):
                'Copy them again or remove them.')
     moved, low, high = found['prior_shift'] or (0, 0, 0)
     if low > 0 or high < 0:
-        yield (f'The prior of {found["positive"]} moves by {moved:+.2f} in the logit from train to test. '
-               'Choose thresholds with that in mind.')
+        yield (f'The prior of {found["positive"]} moves by {moved:+.2f} in the logit '
+               'from train to test. Choose thresholds with that in mind.')
     for pair in found['shared_patients']:
         if pair['patients']:
-            yield (f"{pair['patients']} patient(s) are in both {pair['split']} and {pair['other']}: "
-                   f"{_some(pair['ids'])}. Move each to one side.")
+            yield (f"{pair['patients']} patient(s) are in both {pair['split']} "
+                   f"and {pair['other']}: {_some(pair['ids'])}. Move each to one side.")
     if groups := found['same_bytes']:
         yield (f'{len(groups)} group(s) of files are the same to the byte, '
                f"such as {' and '.join(groups[0])}. Keep one of each.")
@@ -383,9 +395,11 @@ def _flags_of_files(found):
         yield (f"{len(groups)} of these group(s) belong to more than one patient, "
                f"such as {' and '.join(groups[0])}. The ids cannot both be right.")
     if pairs := found['near_copies']:
-        splits, classes = [sum(not pair[key] for pair in pairs) for key in ('same_split', 'same_finding')]
-        yield (f'{len(pairs)} pair(s) of X-rays look the same, {splits} of them across splits and {classes} '
-               f"across classes, such as {pairs[0]['file']} and {pairs[0]['other']}. Look at them.")
+        splits, classes = [sum(not pair[key] for pair in pairs)
+                           for key in ('same_split', 'same_finding')]
+        yield (f'{len(pairs)} pair(s) of X-rays look the same, {splits} of them across splits '
+               f"and {classes} across classes, such as {pairs[0]['file']} "
+               f"and {pairs[0]['other']}. Look at them.")
 
 def _flags_of_shortcuts(found):
     "Sentences on what a network could learn instead of medicine"
@@ -394,20 +408,21 @@ def _flags_of_shortcuts(found):
         if min(lows) <= .6: continue
         split = 'train' if row['test'] is None else 'test'
         value, low, high = [row[split + end] for end in ('', '_low', '_high')]
-        yield (f"Image statistics alone ({row['feature'].replace('_', ' ')}) reach AUROC {value:.2f} "
-               f'on {split} ({low:.2f} to {high:.2f}). Report results beside it.')
+        yield (f"Image statistics alone ({row['feature'].replace('_', ' ')}) reach AUROC "
+               f'{value:.2f} on {split} ({low:.2f} to {high:.2f}). Report results beside it.')
     letters = [row for row in found['letters'] if row['split'] != 'val']
     if max(row['letter'] for row in letters) > .05:
-        seen = ', '.join(f"{row['letter']:.0%} of {row['split']} {row['finding']}" for row in letters)
+        seen = ', '.join(f"{r['letter']:.0%} of {r['split']} {r['finding']}" for r in letters)
         yield f'Letters are visible on X-rays: {seen}. Cover them, or test without.'
     for row in found['scanner_shift']:
         if row['low'] > .55 or row['high'] < .45:
-            yield (f"{row['property'].capitalize()} of {row['finding']} differs between train and test: "
+            what = f"{row['property'].capitalize()} of {row['finding']}"
+            yield (f"{what} differs between train and test: "
                    f"a test X-ray has more in {row['chance']:.0%} of pairs. Expect scores to move.")
     known = max((row['known_patients'] for row in found['split_promise']), default=0)
     if known > .05:
-        yield (f'Up to {known:.0%} of the X-rays of a random validation split are of patients trained on. '
-               'Cut by patient.')
+        yield (f'Up to {known:.0%} of the X-rays of a random validation split are of patients '
+               'trained on. Cut by patient.')
 
 # %% ../nbs/10_audit.ipynb #ae2e22cf
 def _records(table): return json.loads(table.to_json(orient='records', double_precision=6))
@@ -423,13 +438,13 @@ def _against_test(xrays, features, seeds):
     return _prior_shift(xrays), scanner_shift(xrays), split_promise(xrays, features, seeds)
 
 def audit(
-    source=None,   # Table of `read_dataset`, or what it takes; default: `CXR_DATA`, else the phantoms
-    out=None,      # Folder that exists, for `audit.json`, `audit.html`, `machines.csv`; default: none
+    source=None,   # Table of `read_dataset`, or what it takes; default: `CXR_DATA`, else phantoms
+    out=None,      # Existing folder for `audit.json`, `audit.html`, `machines.csv`; default: none
     seeds=3,       # Splits of each kind in `split_promise`, 1 or more
     scan=None,     # What `scan_xrays` kept; default: measured now
     features=None, # `frozen_features` of its X-rays; default: computed
 ) -> dict:         # All findings, ready for JSON; `flags` holds the sentences
-    "Look for everything this lesson looks for; raises `ValueError` as `scan_xrays` and `auroc_interval` do"
+    "Look for all this lesson looks for; raises `ValueError` as `scan_xrays`, `auroc_interval` do"
     start = time.time()
     scan = scan_xrays(source) if scan is None else scan
     xrays = scan.xrays
@@ -439,7 +454,9 @@ def audit(
     prior_shift, moved, promise = _against_test(xrays, features, seeds)
     same = _same_bytes(xrays)
     patient = xrays.set_index('file').patient
-    letters = xrays.assign(letter=xrays.marker > _LETTER).groupby(['split', 'finding']).letter.mean()
+    disputed = [files for files in same if patient[files].nunique() > 1]
+    marked = xrays.assign(letter=xrays.marker > _LETTER)
+    letters = marked.groupby(['split', 'finding']).letter.mean()
     sizes = xrays.groupby(['split', 'finding', 'mode', 'width', 'height']).size().rename('films')
     tables = dict(
         counts=_counts(xrays).reset_index(),
@@ -453,8 +470,8 @@ def audit(
         suspicious_labels=suspicious_labels(xrays, features).head(50),
         split_promise=promise)
     found = dict(
-        data=scan.path.name, positive=xrays.finding[xrays.positive].iloc[0], prior_shift=prior_shift,
-        same_bytes=same, one_film_two_patients=[files for files in same if patient[files].nunique() > 1],
+        data=scan.path.name, positive=xrays.finding[xrays.positive].iloc[0],
+        prior_shift=prior_shift, same_bytes=same, one_film_two_patients=disputed,
         unreadable=scan.unreadable, acquisition=acquired,
         **{name: _records(table) for name, table in tables.items()})
     flags = [*acquired['flags'], *_flags_of_files(found), *_flags_of_shortcuts(found)]
@@ -488,7 +505,8 @@ def _stamp_figure(folder, stamp):
     square = read_xray(folder/stamp['file'], size)
     top, left, high, wide = [round(size*v) for v in stamp['box']]
     corner = square[max(0, top - high):top + 2*high, max(0, left - wide):left + 2*wide]
-    note = f"{stamp['place']}: {stamp['positive']} positive and {stamp['negative']} negative in train"
+    counts = f"{stamp['positive']} positive and {stamp['negative']} negative"
+    note = f"{stamp['place']}: {counts} in train"
     caption = f'<figcaption>{html.escape(stamp["file"])}<br>{note}</figcaption>'
     return f'<figure>{_jpeg(corner, note)}{caption}</figure>'
 
@@ -504,14 +522,14 @@ def _chart(plot, records, index=None):
     return _picture(png.getvalue(), 'png', ax.get_title(), ' class="chart"')
 
 def _shown(v):
-    if isinstance(v, float): return f'{v:.1e}' if 0 < abs(v) < 5e-4 else f'{v:.3f}'.rstrip('0').rstrip('.')
-    return v
+    if not isinstance(v, float): return v
+    return f'{v:.1e}' if 0 < abs(v) < 5e-4 else f'{v:.3f}'.rstrip('0').rstrip('.')
 
 def _table(records, most=20):
     "A table that a narrow screen can push sideways"
     if not records: return '<p>None.</p>'
-    table = pd.DataFrame(records).drop(columns=['box', 'ids'], errors='ignore').dropna(axis=1, how='all')
-    table = table.head(most).map(_shown).fillna('')
+    table = pd.DataFrame(records).drop(columns=['box', 'ids'], errors='ignore')
+    table = table.dropna(axis=1, how='all').head(most).map(_shown).fillna('')
     words = dict(films='X-rays', finding='label')
     table.columns = [words.get(c, c.replace('_', ' ')) for c in table]
     more = f'<p>{len(records) - most} more in audit.json.</p>' if len(records) > most else ''
@@ -529,8 +547,8 @@ _EXPLAINED = {
         'What files say beside their pixels. p: how likely chance alone does this, '
         'corrected for the number of facts (Holm). ' + _AUROC),
     'Machines by class': (
-        'Patients of train and X-rays of the test, by machine. missing: a class that train does not have '
-        'from this machine, so that no network can learn it.'),
+        'Patients of train and X-rays of the test, by machine. missing: a class that train '
+        'does not have from this machine, so that no network can learn it.'),
     'Marks of one class alone': (
         'Letters, stamps or frames that recur at one place of training X-rays, in one class.'),
     'How many': 'prior: the share of positive X-rays.',
@@ -538,7 +556,8 @@ _EXPLAINED = {
     'Patients in two splits': (
         'Counted by the patient of the table, and by the bare number in the name (naive key).'),
     'Same bytes': 'Groups of files that are copies of each other.',
-    'Look the same': 'bits: how many of 256 bits of their perceptual hashes differ; up to 24 is listed.',
+    'Look the same': (
+        'bits: how many of 256 bits of their perceptual hashes differ; up to 24 is listed.'),
     'Image statistics alone': 'What a model reaches that never looks at a lung. ' + _AUROC,
     'Letters': 'letter: the share of X-rays on which a letter L or R was found.',
     'Test against train': (
@@ -583,7 +602,7 @@ def _page(found, folder):
             for right, naive in zip(found['shared_patients'], found['shared_by_bare_number'])]
     stamps = [_stamp_figure(folder, stamp) for stamp in acquired['stamps'][:6]] if folder else []
     twins = [(file, '') for files in found['same_bytes'][:3] for file in files[:2]]
-    alike = [(pair[key], f"{pair['bits']} bits apart") for pair in near[:3] for key in ('file', 'other')]
+    alike = [(r[key], f"{r['bits']} bits apart") for r in near[:3] for key in ('file', 'other')]
     doubted = [(r['file'], f"label {r['finding']}, quality {r['quality']:.3f}") for r in labels[:6]]
     parts = {
         'What should change your plans': _list(found['flags']),
@@ -603,7 +622,8 @@ def _page(found, folder):
     body = ''.join(f'<h2>{title}</h2><p class="why">{_EXPLAINED[title]}</p>{part}'
                    for title, part in parts.items())
     name = f'Audit of {html.escape(found["data"])}'
-    care = '<p class="why">This page shows X-rays: pass it on only where they may go.</p>' if folder else ''
+    warning = '<p class="why">This page shows X-rays: pass it on only where they may go.</p>'
+    care = warning if folder else ''
     return ('<!doctype html><html lang="en"><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<title>{name}</title><style>{_STYLE}</style><h1>{name}</h1>{care}{body}</html>')

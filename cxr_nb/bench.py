@@ -17,8 +17,8 @@ import torch
 from fastai.callback.channelslast import ChannelsLast
 from fastai.vision.all import (
     Adam, CancelFitException, CancelValidException, Callback, CategoryBlock, ColReader, ColSplitter,
-    DataBlock, ImageBlock, PILImage, Resize, RocAucBinary, aug_transforms, default_device, imagenet_stats,
-    set_seed, vision_learner)
+    DataBlock, ImageBlock, PILImage, Resize, RocAucBinary, aug_transforms, default_device,
+    imagenet_stats, set_seed, vision_learner)
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -89,12 +89,13 @@ class _TrainOnly(Callback):
     def before_validate(self): raise CancelValidException
 
 class _Pipeline:
-    "One way to feed and train a network, cut into stages; each stage is a function without arguments"
+    "A way to feed and train a network, cut into stages, each a function without arguments"
     def __init__(self, learn, rows, unpack=PILImage.create):
         self.learn = learn
         self.unpack = unpack
         self.paths = _paths(rows, 'train')
-        with learn.no_logging(), learn.no_bar(): learn.fit(0, 1e-4) # lets the callbacks set the memory format
+        with learn.no_logging(), learn.no_bar():
+            learn.fit(0, 1e-4) # lets the callbacks set the memory format
         learn.create_opt()
         self.raw = learn.dls.train.new(after_batch=[]).one_batch()
 
@@ -107,7 +108,7 @@ class _Pipeline:
         for i in range(len(self.paths)): self.learn.dls.train.do_item(i)
 
     def resident(self):
-        "The training steps of an epoch on one batch in memory, transforms included: the limit for an epoch"
+        "An epoch's training steps on one batch in memory, with transforms: the limit for an epoch"
         model = self.learn.model.train()
         ours = any(isinstance(c, ChannelsLast) for c in self.learn.cbs)
         fmt = torch.channels_last if ours else torch.contiguous_format
@@ -137,7 +138,8 @@ class _Opened(torch.utils.data.Dataset):
 
     def __len__(self): return len(self.paths)
 
-    def __getitem__(self, i): return self.transform(Image.open(self.paths[i]).convert('RGB')), self.numbers[i]
+    def __getitem__(self, i):
+        return self.transform(Image.open(self.paths[i]).convert('RGB')), self.numbers[i]
 
 class _TimmLoop(_Pipeline):
     "timm's loader with a plain PyTorch loop"
@@ -190,11 +192,13 @@ def _walkthrough(rows, arch, size, bs, device, pretrained=False, mixup=0.):
 
 def _vision_learner(rows, arch, size, bs, device, pretrained=False):
     "fastai's own learner, as its documentation has it"
-    block = DataBlock((ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
-                      splitter=ColSplitter(), item_tfms=Resize(size), batch_tfms=aug_transforms())
+    block = DataBlock(
+        (ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
+        splitter=ColSplitter(), item_tfms=Resize(size), batch_tfms=aug_transforms())
     dls = block.dataloaders(rows.assign(is_valid=rows.split == 'valid'), bs=bs, device=device)
     weights = {}
-    if pretrained: weights = dict(pretrained_cfg_overlay=dict(state_dict=packaged_weights(arch))) # no hub
+    if pretrained:
+        weights = dict(pretrained_cfg_overlay=dict(state_dict=packaged_weights(arch))) # no hub
     return vision_learner(dls, arch, pretrained=pretrained, **weights)
 
 _PIPELINES = ['walkthrough', 'vision_learner', 'timm loop', 'cxr_nb']
@@ -210,7 +214,8 @@ def _make_pipeline(name, rows, arch='tf_efficientnet_lite0', size=128, bs=32, de
     learn = get_learner(dls, build_model(arch, 2, pretrained=False)).add_cb(ChannelsLast())
     ours = _Ours(learn, rows, partial(read_xray, size=size))
     vocab = list(dls.vocab)
-    ours.classifier = Classifier([learn.model], arch, size, imagenet_stats, vocab, vocab[1:], flip_tta=False)
+    ours.classifier = Classifier([learn.model], arch, size, imagenet_stats, vocab, vocab[1:],
+                                 flip_tta=False)
     ours.test = _paths(rows, 'valid')
     return ours
 
@@ -250,7 +255,7 @@ def bench(
     device=None, # 'cpu', 'cuda' or 'mps'; default: fastai's choice
     quick=False, # Leave out `torch.compile`, which takes minutes?
 ) -> dict:     # The record: seconds[stage][pipeline] by round, step_ways, machine and versions
-    "Time the four pipelines side by side; raises `ValueError` for a missing device or too few X-rays"
+    "Time four pipelines side by side; raises `ValueError` for a missing device or too few X-rays"
     use_device(device)
     device = default_device()
     table = source if isinstance(source, pd.DataFrame) else read_dataset(source)
@@ -277,8 +282,9 @@ def bench(
         megapixels = statistics.median(np.prod(Image.open(f).size) for f in sample)/1e6
     data = dict(name=table.attrs.get('name', 'table'), megapixels=round(megapixels, 2))
     steps = _step_ways(arch, size, bs, max(rounds, 3), device, not quick).round(5).to_dict('list')
-    return dict(finished=time.strftime('%Y-%m-%d %H:%M'), films=len(sample), arch=arch, size=size, bs=bs,
-                threads=torch.get_num_threads(), data=data, **environment(), seconds=took, step_ways=steps)
+    return dict(
+        finished=time.strftime('%Y-%m-%d %H:%M'), films=len(sample), arch=arch, size=size, bs=bs,
+        threads=torch.get_num_threads(), data=data, **environment(), seconds=took, step_ways=steps)
 
 # %% ../nbs/22_speed.ipynb #10b1b6c4
 def speed_table(
@@ -289,19 +295,21 @@ def speed_table(
 
 def ratio_table(
     record, # As from `bench`
-) -> pd.DataFrame: # A row per comparison: target, and ratio (above 1: ours is faster), median, least, most
+) -> pd.DataFrame: # A row per comparison: target; ratio (above 1: ours faster), median, least, most
     "Ours against the others, with the targets that this course has for X-rays of full size"
-    s = {stage: {name: np.array(v) for name, v in per.items()} for stage, per in record['seconds'].items()}
+    timed = record['seconds'].items()
+    s = {stage: {name: np.array(v) for name, v in per.items()} for stage, per in timed}
     decode = 'decode, first epoch'
     later = 'later epoch'
     first = 'first epoch, with its copies'
     own = 'its own resident batches'
-    s[first] = {**s[later], 'cxr_nb': s[decode]['cxr_nb'] + s[later]['cxr_nb']} # the others decode each time
+    s[first] = {**s[later], 'cxr_nb': s[decode]['cxr_nb'] + s[later]['cxr_nb']} # others decode anew
     s[later][own] = s['steps on a resident batch']['cxr_nb']
-    targets = {(decode, 'walkthrough'): 3, ('decode and item transforms, later epochs', 'walkthrough'): 15,
-               (later, 'walkthrough'): 2, (later, 'vision_learner'): 1.5, (later, 'timm loop'): 1.05}
+    items = 'decode and item transforms, later epochs'
+    targets = {(decode, 'walkthrough'): 3, (items, 'walkthrough'): 15, (later, 'walkthrough'): 2,
+               (later, 'vision_learner'): 1.5, (later, 'timm loop'): 1.05}
     targets |= {(stage, other): None for stage in (first, 'inference') for other in _PIPELINES[:3]}
-    if record['data']['megapixels'] < .5: targets = dict.fromkeys(targets) # they are for X-rays of full size
+    if record['data']['megapixels'] < .5: targets = dict.fromkeys(targets) # for X-rays of full size
     targets[later, own] = .95
     ratios = {(stage, other): s[stage][other]/s[stage]['cxr_nb'] for stage, other in targets}
     rows = [(targets[k], np.median(r), r.min(), r.max()) for k, r in ratios.items()]
@@ -310,7 +318,7 @@ def ratio_table(
 
 # %% ../nbs/22_speed.ipynb #5b0409ea
 class _Until(Callback):
-    "A clock that notes the validation AUROC of each epoch, and ends a training at the target or the limit"
+    "A clock that notes each epoch's validation AUROC, and ends training at the target or limit"
     order = 60 # after the recorder
     def __init__(self, target, limit):
         self.target = target
@@ -371,16 +379,17 @@ def _other_way(name, table, until, device):
 _GOOD_WAYS = ['faster', 'default', *_PIPELINES[:3]]
 
 def time_to_good(
-    source=None, # Folder of X-rays, or a table of labels in it; default: `CXR_DATA`, else the phantoms
+    source=None, # Folder of X-rays, or a table in it; default: `CXR_DATA`, else the phantoms
     target=.97,  # Validation AUROC to reach
     seeds=(42,), # A round of all ways for each
     limit=1200,  # Seconds after which a way is stopped
     device=None, # 'cpu', 'cuda' or 'mps'; default: fastai's choice
     out=None,    # JSON file of records; this one grows there, and goes on where it was stopped
-) -> dict:       # target, limit, machine, and each way's runs: seed, curve of (seconds, AUROC), CPU seconds
+) -> dict:       # target, limit, machine, runs by way: seed, curve of (seconds, AUROC), CPU seconds
     "Time five ways from a folder to a good network, on one split; raises `ValueError`"
     if not 0 < target <= 1:
-        raise ValueError(f'target={target} is not above 0 and at most 1; an AUROC of .97 is a good one.')
+        raise ValueError(f'target={target} is not above 0 and at most 1; '
+                         'an AUROC of .97 is a good one.')
     source = source or find_data()
     table = read_dataset(source)
     classes = table.label.nunique()
@@ -388,8 +397,9 @@ def time_to_good(
     use_device(device)
     device = default_device()
     earlier = json.loads(Path(out).read_text()) if out and Path(out).exists() else []
-    record = dict(data=table.attrs['name'], target=target, limit=limit, threads=torch.get_num_threads(),
-                  **environment(), runs={way: [] for way in _GOOD_WAYS})
+    record = dict(
+        data=table.attrs['name'], target=target, limit=limit, threads=torch.get_num_threads(),
+        **environment(), runs={way: [] for way in _GOOD_WAYS})
     for begun in earlier:
         if {**begun, 'runs': record['runs']} == record:
             earlier.remove(begun)
@@ -401,26 +411,27 @@ def time_to_good(
             if any(run['seed'] == seed for run in record['runs'][way]): continue
             set_seed(seed, reproducible=True)
             busy = time.process_time()
-            with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, CXR_CACHE=cache):
+            with tempfile.TemporaryDirectory() as tmp, mock.patch.dict(os.environ, CXR_CACHE=tmp):
                 until = _Until(target, limit)
                 split = hold_out(read_dataset(source))
                 if way in _PIPELINES: _other_way(way, split, until, device)
                 else: _recipe_way(RECIPES[way], split, until, device)
-            busy = round(time.process_time() - busy) # the clock is slow on a crowded machine, and this is not
+            busy = round(time.process_time() - busy) # unlike the clock, not slowed by other work
             record['runs'][way].append(dict(seed=seed, curve=until.curve, cpu_seconds=busy))
             if not out: continue
-            with atomic_write(out) as part: part.write_text(json.dumps([*earlier, record], indent=1) + '\n')
+            with atomic_write(out) as part:
+                part.write_text(json.dumps([*earlier, record], indent=1) + '\n')
     return record
 
 def good_table(
     record, # As from `time_to_good`
-) -> pd.DataFrame: # A row per way and seed: seconds (NaN without the target), best AUROC, CPU seconds
+) -> pd.DataFrame: # A row per way and seed: seconds (NaN if not reached), best AUROC, CPU seconds
     "Seconds to the target, by way and seed"
     rows = []
     for way, runs in record['runs'].items():
         for run in runs:
             curve = pd.DataFrame(run['curve'], columns=['seconds', 'auroc'])
             reached = curve[(curve.auroc >= record['target']) & (curve.seconds <= record['limit'])]
-            rows.append(dict(way=way, seed=run['seed'], seconds=reached.seconds.min(), best=curve.auroc.max(),
-                             cpu_seconds=run['cpu_seconds']))
+            rows.append(dict(way=way, seed=run['seed'], seconds=reached.seconds.min(),
+                             best=curve.auroc.max(), cpu_seconds=run['cpu_seconds']))
     return pd.DataFrame(rows)

@@ -46,7 +46,8 @@ def map_scores(
     if len(maps) != len(masks):
         raise ValueError(f'{len(maps)} maps and {len(masks)} masks; give one mask per map.')
     empty = [i for i, m in enumerate(masks) if not m.any()]
-    if empty: raise ValueError(f'X-ray {empty[0]} (counted from 0) has no lesion; leave normal ones out.')
+    if empty:
+        raise ValueError(f'X-ray {empty[0]} (counted from 0) has no lesion; leave normal ones out.')
     rows = []
     for m, mask in zip(maps, masks):
         m = enlarge_maps(m[None], mask.shape)[0]
@@ -72,7 +73,7 @@ def choose_cut(
 def lung_prior(
     squares, # Squares of training X-rays (X-rays, size, size), uint8
 ) -> np.ndarray: # (size, size), 1 in the lungs of the average X-ray, else 0
-    "Where lungs usually are: darker than their surroundings in the average X-ray, and not at its edge"
+    "Where lungs usually are: darker than their surroundings in the average X-ray, not at its edge"
     mean = np.mean(squares, 0)
     local = mean - ndimage.gaussian_filter(mean, len(mean)/8)
     parts, n = ndimage.label(local < _otsu(local))
@@ -85,7 +86,8 @@ def pooled(
     cells, # Rows and columns of the grid
 ) -> np.ndarray: # (X-rays, cells, cells), share of each cell that is lesion, 0 to 1
     "The truth on a coarse grid: no map of that grid can be expected to be better"
-    def coarse(mask): return F.adaptive_avg_pool2d(torch.tensor(mask[None], dtype=torch.float32), cells)[0]
+    def coarse(mask):
+        return F.adaptive_avg_pool2d(torch.tensor(mask[None], dtype=torch.float32), cells)[0]
     return np.stack([coarse(mask).numpy() for mask in masks])
 
 # %% ../nbs/23_map_exam.ipynb #baf948ee
@@ -94,7 +96,7 @@ def score_table(
     patients, # Patient of each X-ray (X-rays,)
     n=2000,   # Resamples
 ) -> pd.DataFrame: # A row per measure: value, and the ends of its 95 % interval
-    "Means over X-rays with intervals over patients; raises `ValueError` for fewer than ten patients"
+    "Means over X-rays with intervals over patients; raises `ValueError` below ten patients"
     weights = bootstrap_weights(patients, n)
     rows = {}
     for name, values in scores.items():
@@ -126,7 +128,7 @@ def randomised(
     share, # Share of the layers that forget, counted from the answer, above 0 and at most 1
     seed=0, # Of the new weights
 ) -> 'Classifier': # Another one; the first stays as it is
-    "Replace what the last layers have learnt by noise; raises `ValueError` for a share out of range"
+    "Replace what the last layers learnt by noise; raises `ValueError` for a share out of range"
     check_share('share', share)
     members = deepcopy(clf.members)
     with torch.random.fork_rng(devices=[]):

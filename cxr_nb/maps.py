@@ -110,7 +110,8 @@ def attributions(
             net.eval()
             def odds(x): # calibrated, as the answers are
                 logits = net(x)
-                return (logits[:, positive].logsumexp(1) - logits[:, rest].logsumexp(1))/clf.temperature
+                own = logits[:, positive].logsumexp(1)
+                return (own - logits[:, rest].logsumexp(1))/clf.temperature
             views.append(how(odds, net, x.clone(), stride).detach())
             if clf.flip_tta: views.append(how(odds, net, x.flip(3), stride).detach().flip(3))
         maps.append(torch.stack(views).mean(0)[:, 0].float().cpu().numpy())

@@ -34,8 +34,9 @@ def _slope_through(layer, x, y, slope):
         gain = layer.weight if layer.affine else 1
         return slope*gain/(layer.running_var + layer.eps).sqrt()
     if not isinstance(layer, AdaptiveConcatPool2d):
-        raise ValueError(f'The map of a head with {type(layer).__name__} cannot be exported; use a head of '
-                         'build_model, or of these layers: pooling, BatchNorm1d, Linear, ReLU, Dropout.')
+        raise ValueError(f'The map of a head with {type(layer).__name__} cannot be exported; '
+                         'use a head of build_model, or of these layers: '
+                         'pooling, BatchNorm1d, Linear, ReLU, Dropout.')
     highest, mean = [s[:, :, None, None] for s in slope.chunk(2, 1)] # in the order of that layer
     top = (x == x.amax((2, 3), keepdim=True)).to(x.dtype)
     return highest*top/top.sum((2, 3), keepdim=True) + mean/(x.shape[2]*x.shape[3])
@@ -43,7 +44,7 @@ def _slope_through(layer, x, y, slope):
 def _head_and_map(head, features, slope): # (logits, map (X-rays, rows, columns))
     "The head's logits, and what each place of the features gives to the log-odds"
     values = [features]
-    for layer in head: values.append(layer(values[-1].clone())) # a copy: fastai's ReLU works in place
+    for layer in head: values.append(layer(values[-1].clone())) # fastai's ReLU works in place
     logits = values[-1]
     s = slope(logits)
     steps = list(zip(head, values, values[1:]))
@@ -55,7 +56,7 @@ def _head_and_map(head, features, slope): # (logits, map (X-rays, rows, columns)
 _CALLS = 'negative', 'positive', 'rejected'
 
 class _Graph(nn.Module):
-    "A classifier from grey squares (X-rays, size, size) to logits, probability, ood_score, map and call"
+    "From grey squares (X-rays, size, size) to logits, probability, ood_score, map and call"
     def __init__(self, clf):
         super().__init__()
         nets = [deepcopy(net).cpu().eval() for net in clf.members]
@@ -65,7 +66,8 @@ class _Graph(nn.Module):
         self.flip_tta = clf.flip_tta
         self.temperature = clf.temperature
         self.threshold = clf.point.threshold
-        for name, values in zip(('mean', 'std'), clf.stats): self._keep(name, np.reshape(values, (-1, 1, 1)))
+        for name, values in zip(('mean', 'std'), clf.stats):
+            self._keep(name, np.reshape(values, (-1, 1, 1)))
         self.checked = clf.input_check is not None
         if not self.checked: return
         self._keep('check', clf.input_check.weights, torch.float64)
@@ -76,7 +78,7 @@ class _Graph(nn.Module):
         self.register_buffer(name, torch.tensor(np.asarray(values), dtype=dtype))
 
     def _slope(self, z):
-        "Of the log-odds in the logits: the share of each class among its own side, negative for the rest"
+        "Of log-odds in logits: each class's share among its own side, negative for the rest"
         sides = torch.cat([z[:, self.positive].softmax(1), -z[:, self.rest].softmax(1)], 1)
         order = [*self.positive, *self.rest]
         return torch.stack([sides[:, order.index(i)] for i in range(len(order))], 1)
@@ -111,7 +113,8 @@ class _Graph(nn.Module):
 def _measured(preds, point): # X-rays, patients, and [value, low, high] of both rates
     "Sensitivity and specificity at the operating point"
     positive, negative = decisions(preds, point)
-    def rate(right, rows): return [round(v, 4) for v in rate_interval(right[rows], preds.patients[rows])]
+    def rate(right, rows):
+        return [round(v, 4) for v in rate_interval(right[rows], preds.patients[rows])]
     return dict(images=len(preds.truth), patients=len(set(preds.patients)),
                 rejected=int(preds.rejected.sum()), sensitivity=rate(positive, preds.truth),
                 specificity=rate(negative, ~preds.truth))
@@ -122,7 +125,8 @@ def _by_threshold(preds): # two lists of 1,001 shares
     judged = ~preds.rejected[:, None]
     sensitivity = (above & judged)[preds.truth].mean(0)
     specificity = (~above & judged)[~preds.truth].mean(0)
-    return dict(sensitivity=sensitivity.round(4).tolist(), specificity=specificity.round(4).tolist())
+    return dict(sensitivity=sensitivity.round(4).tolist(),
+                specificity=specificity.round(4).tolist())
 
 def _metadata(clf, preds):
     "All that a reader of the ONNX file needs to know, ready for JSON"
@@ -135,7 +139,7 @@ def _metadata(clf, preds):
                  temperature=clf.temperature, threshold=clf.point.threshold, note=str(clf.point),
                  ood_limit=limit, size=clf.size, preprocessing=PREPROCESSING, stats=stats,
                  networks=len(clf.members), flip_tta=clf.flip_tta, about=about)
-    calibrated = {split: apply_temperature(p, clf.temperature) for split, p in (preds or {}).items()}
+    calibrated = {s: apply_temperature(p, clf.temperature) for s, p in (preds or {}).items()}
     words['measured'] = {split: _measured(p, clf.point) for split, p in calibrated.items()}
     if 'valid' in calibrated: words['by_threshold'] = _by_threshold(calibrated['valid'])
     return words
@@ -174,7 +178,7 @@ def export_onnx(
     preds=None, # `Predictions` by split, as `read_predictions` gives them: adds what was measured
     rounded=False, # Round the weights to 13 binary places, so that the file can be compressed?
 ) -> Path:      # `file`
-    "Write a classifier as one ONNX file: grey squares in, answers out; needs: pip install 'cxr_nb[page]'"
+    "Write a classifier as ONNX: grey squares in, answers out; needs: pip install 'cxr_nb[page]'"
     _need('onnx', 'onnxscript')
     import onnx
     logging.getLogger('onnxscript').setLevel(logging.ERROR) # it logs every step of its optimiser
@@ -196,10 +200,10 @@ def export_onnx(
 
 # %% ../nbs/20_page.ipynb #116aef25
 _RUNTIME = 'onnxruntime-web@1.30.0'
-_PARTS = { # of its package, with their SHA-256: the plain WebAssembly build, half as large as the others
+_PARTS = { # of its package, with SHA-256: the plain WebAssembly build, half as large as the others
     'ort.wasm.bundle.min.mjs': '11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90',
-    'ort-wasm-simd-threaded.wasm': '3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2',
-}
+    'ort-wasm-simd-threaded.wasm':
+        '3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2'}
 
 def _npm(*words, folder):
     "Run the npm of the extra `page`"
@@ -213,8 +217,9 @@ def _pack(folder): # The archive
     archives = list(Path(folder).glob('*.tgz'))
     if archives: return archives[0]
     why = next((l for l in done.stderr.splitlines() if 'error' in l.lower()), 'no reason given')
-    raise ConnectionError(f'npm could not fetch {_RUNTIME} ({why}); run `npm pack {_RUNTIME}` on a computer '
-                          'with a network, carry the file over, and name it as runtime.')
+    raise ConnectionError(f'npm could not fetch {_RUNTIME} ({why}); run `npm pack {_RUNTIME}` '
+                          'on a computer with a network, carry the file over, '
+                          'and name it as runtime.')
 
 def _unpack(archive):
     "The runtime's files, by name"
@@ -222,7 +227,8 @@ def _unpack(archive):
         with tarfile.open(archive) as tar:
             return {name: tar.extractfile(f'package/dist/{name}').read() for name in _PARTS}
     except (tarfile.TarError, KeyError, EOFError, OSError) as e:
-        raise ValueError(f'{archive} is not the whole package {_RUNTIME} ({e}); fetch it again.') from e
+        raise ValueError(f'{archive} is not the whole package {_RUNTIME} ({e}); '
+                         'fetch it again.') from e
 
 def _check_parts(parts, source):
     for name, content in parts.items():
@@ -234,7 +240,7 @@ def _check_parts(parts, source):
 def fetch_runtime(
     archive=None, # File that `npm pack` made on another computer; default: npm fetches it
 ) -> dict: # Bytes by file name
-    "What runs a model in a browser, fetched once; raises `ConnectionError`, or `ValueError` for other bytes"
+    "The browser's runtime, fetched once; raises `ConnectionError`, or `ValueError` for other bytes"
     kept = cache_folder()/_RUNTIME.replace('@', '-')
     if archive and not Path(archive).is_file():
         raise FileNotFoundError(f'{archive} does not exist; check its path.')
@@ -256,37 +262,40 @@ def _packed(content): return _base64(gzip.compress(content, 9, mtime=0))
 def _hash(content): return f"'sha256-{_base64(hashlib.sha256(content.encode()).digest())}'"
 
 def _policy(script, styles):
-    "A content security policy that allows this script, these style sheets, its worker, and WebAssembly"
+    "A content security policy for this script, these style sheets, its worker, and WebAssembly"
     kinds = 'default connect img media font frame object manifest'.split()
     shut = [f"{kind}-src 'none'" for kind in kinds]
     styles = ' '.join(map(_hash, styles))
     return '; '.join([*shut, "base-uri 'none'", "form-action 'none'", 'worker-src blob:',
                       f"script-src 'wasm-unsafe-eval' {_hash(script)}", f'style-src {styles}'])
 
-def _json(content): return json.dumps(content, allow_nan=False).replace('<', '\\u003c') # no tag can end it
+def _json(content): # no tag can end it
+    return json.dumps(content, allow_nan=False).replace('<', '\\u003c')
 
 def _worker(runtime):
     "The worker's code: Microsoft's runtime as a plain script, and our readers"
     exports = re.compile(r'export\s*\{([^}]*)\};?\s*(//# sourceMappingURL=.*)?\s*$')
-    def names(match): return 'globalThis.ort={' + re.sub(r'([\w$]+) as (\w+)', r'\2:\1', match[1]) + '};'
+    def names(match):
+        return 'globalThis.ort={' + re.sub(r'([\w$]+) as (\w+)', r'\2:\1', match[1]) + '};'
     code = exports.sub(names, runtime).replace('import.meta.url', 'self.location.href')
     return '\n'.join([f'{{{code}\n}}', *map(_browser, ('film.js', 'dicom.js', 'worker.js'))])
 
-def _fill(name, **parts): return re.sub(r'\{\{(\w+)\}\}', lambda match: parts[match[1]], _browser(name))
+def _fill(name, **parts):
+    return re.sub(r'\{\{(\w+)\}\}', lambda match: parts[match[1]], _browser(name))
 
 def _title(clf): return html.escape(f'{class_name(clf.positive)} in a chest X-ray?')
 
 def write_page(
     classifier,   # `Classifier`; the page holds all its networks
     file,         # File to write, `.html`; replaced in one step
-    preds=None,   # `Predictions` by split, as for `export_onnx`: what each threshold is worth on validation
+    preds=None,   # `Predictions` as for `export_onnx`: what each threshold is worth on validation
     runtime=None, # Archive of the runtime, as for `fetch_runtime`
 ) -> Path:        # `file`
     "Write a classifier as one HTML file that works from disk and sends nothing"
     ort, wasm = fetch_runtime(runtime).values()
     with tempfile.TemporaryDirectory() as folder:
         model = export_onnx(classifier, Path(folder)/'model.onnx', rounded=True).read_bytes()
-    worker = f'globalThis.workerCode = {_json(_worker(ort.decode()))};' # the script's hash covers it
+    worker = f'globalThis.workerCode = {_json(_worker(ort.decode()))};' # hashed with the script
     script = '\n'.join([worker, _browser('viewer.js'), _browser('page.js')])
     style = _browser('page.css')
     shell = _browser('shell.css')

@@ -97,9 +97,10 @@ def _make_shards(shards, file, stamp, options):
             tries = tries + 1 if stuck else 0
             if tries == 3:
                 first = printable(shards[left[0]][0])
-                raise ValueError(f'Workers died three times on the X-rays from {first} on; take fewer '
-                                 'workers, or leave out what cannot be opened.') from e
-            warnings.warn(f'A worker died ({type(e).__name__}); what it had not finished is done again.')
+                raise ValueError(f'Workers died three times on the X-rays from {first} on; '
+                                 'take fewer workers, or leave out what cannot be opened.') from e
+            warnings.warn(f'A worker died ({type(e).__name__}); '
+                          'what it had not finished is done again.')
         left = _missing(shards)
 
 # %% ../nbs/21_scale.ipynb #8df48a16
@@ -108,7 +109,7 @@ _STARTS = tuple('=+-@\t\r') # of what a spreadsheet runs
 def disarmed(
     text, # Text that others chose, such as the name of a file
 ) -> str: # Text for any spreadsheet
-    "An apostrophe before what a spreadsheet would run as a formula, and no bytes that are not letters"
+    "An apostrophe before what a spreadsheet would run as a formula, and no bytes but letters"
     text = printable(text)
     return f"'{text}" if text.startswith(_STARTS) else text
 
@@ -134,9 +135,11 @@ def predict_folder(
     **options, # Of `Classifier.answers`
 ) -> pd.DataFrame: # The rows of `out`, with the logits and the ood_score of each X-ray
     "Answer for X-rays in shards, kept in `<out>.shards` until all are there; raises `ValueError`"
-    if not len(paths): raise ValueError('There are no X-rays to answer for; name a folder that holds some.')
+    if not len(paths):
+        raise ValueError('There are no X-rays to answer for; name a folder that holds some.')
     if Path(out).exists():
-        raise FileExistsError(f'{out} exists already; name a new file, so that nothing earlier is lost.')
+        raise FileExistsError(f'{out} exists already; '
+                              'name a new file, so that nothing earlier is lost.')
     file = Path(run)/'classifier.safetensors' if Path(run).is_dir() else Path(run)
     file = file.absolute()
     stamp = _digest(file_stamp(file), sorted(options.items()))
@@ -145,10 +148,12 @@ def predict_folder(
     parts.mkdir(exist_ok=True)
     places = [os.path.abspath(p) for p in paths]
     groups = [places[i:i+size] for i in range(0, len(places), size)]
-    shards = {parts/f'{i:06d}-{_digest(stamp, *map(file_stamp, g))}.csv': g for i, g in enumerate(groups)}
+    shards = {parts/f'{i:06d}-{_digest(stamp, *map(file_stamp, g))}.csv': g
+              for i, g in enumerate(groups)}
     try: lock = FileLock(parts/'lock', timeout=0).acquire()
     except Timeout:
-        raise ValueError(f'{out} is being written by another process; wait, or name another file.') from None
+        raise ValueError(f'{out} is being written by another process; '
+                         'wait, or name another file.') from None
     with lock:
         with _progress(shards): _make_shards(shards, file, stamp, options)
         table = _read_shards(shards, [str(p) for p in paths])
@@ -160,7 +165,7 @@ def predict_folder(
 @contextmanager
 def workers(
     n=None,       # Processes of this computer; default: this one alone
-    cluster=None, # Or a cluster: dask://HOST:PORT, ray://HOST:PORT, or ray://auto for the one of this machine
+    cluster=None, # Or a cluster: dask://HOST:PORT, ray://HOST:PORT, ray://auto for this machine's
 ):
     "Where joblib's jobs run meanwhile; raises `ValueError` where no cluster answers, `ImportError`"
     kind, _, address = (cluster or '').partition('://')
@@ -173,21 +178,25 @@ def workers(
         _ray(address)
         with parallel_config('ray'): yield
     else:
-        raise ValueError(f'{cluster} is not the address of a cluster; write dask://HOST:PORT or ray://HOST:PORT.')
+        raise ValueError(f'{cluster} is not the address of a cluster; '
+                         'write dask://HOST:PORT or ray://HOST:PORT.')
 
 def _quiet_children():
     "No warnings that the imports of a new process would print"
-    filters = [os.environ.get('PYTHONWARNINGS'), 'ignore::FutureWarning', 'ignore::DeprecationWarning']
+    own = os.environ.get('PYTHONWARNINGS')
+    filters = [own, 'ignore::FutureWarning', 'ignore::DeprecationWarning']
     return mock.patch.dict(os.environ, PYTHONWARNINGS=','.join(filter(None, filters)))
 
-def _not_installed(kind): return ImportError(f"{kind} is not installed; pip install 'cxr_nb[{kind}]'")
+def _not_installed(kind):
+    return ImportError(f"{kind} is not installed; pip install 'cxr_nb[{kind}]'")
 
 def _dask(address):
     try: from dask.distributed import Client
     except ImportError: raise _not_installed('dask') from None
     try: return Client(address, timeout=10)
     except (OSError, ValueError) as e:
-        raise ValueError(f'No Dask scheduler answers at {address} ({e}); start one, or correct it.') from e
+        raise ValueError(f'No Dask scheduler answers at {address} ({e}); '
+                         'start one, or correct it.') from e
 
 def _ray(address):
     try:
@@ -196,7 +205,8 @@ def _ray(address):
     except ImportError: raise _not_installed('ray') from None
     try: ray.init('auto' if address == 'auto' else f'ray://{address}', ignore_reinit_error=True)
     except ConnectionError as e:
-        raise ValueError(f'No Ray cluster answers at {address} ({e}); start one, or correct it.') from e
+        raise ValueError(f'No Ray cluster answers at {address} ({e}); '
+                         'start one, or correct it.') from e
     register_ray()
 
 # %% ../nbs/21_scale.ipynb #cb24ee3e
@@ -229,11 +239,12 @@ def several(
 ): # A context manager that gives the number of this one, 0 for the first
     "Join the processes that torchrun or accelerate started; raises `ValueError` for another number"
     n = max(num_distrib(), 1)
-    if processes and processes != n: raise ValueError(f'{n} of {processes} processes started; {_HOW}')
+    if processes and processes != n:
+        raise ValueError(f'{n} of {processes} processes started; {_HOW}')
     if n == 1:
         yield 0
         return
-    patience = InitProcessGroupKwargs(timeout=timedelta(days=1)) # while the first one reads or reports
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=1)) # while the first reads or reports
     Accelerator(cpu=_no_gpu(), kwargs_handlers=[patience])
     yield rank_distrib()
     if not rank_distrib(): _tell(None)
@@ -260,19 +271,20 @@ def _fit_together(learn, recipe, cbs=()):
     learn.recorder.loss = AccumMetric(learn.loss_func.forward, flatten=False, name='loss')
     learn.metrics = AccumMetric(accuracy, flatten=False)
     bar = learn.no_bar() if rank else nullcontext()
-    with bar, learn.added_cbs(SharedTrainer(sync_bn=False, cpu=_no_gpu())): fit_recipe(learn, recipe, cbs)
+    with bar, learn.added_cbs(SharedTrainer(sync_bn=False, cpu=_no_gpu())):
+        fit_recipe(learn, recipe, cbs)
 
 def fit_spread(
     learn,  # Learner of the first process
     recipe, # A `Recipe`; its batch is that of all processes together
     cbs=(), # Callbacks for the epochs that count
 ): # Nothing
-    "Train as `fit_recipe` does, with all processes; raises `ValueError` for a batch not to be shared evenly"
+    "Train as `fit_recipe` does, with all processes; raises `ValueError` for an indivisible batch"
     n = num_distrib()
     if n < 2: return fit_recipe(learn, recipe, cbs)
     if recipe.bs % n:
-        raise ValueError(f'A batch of {recipe.bs} X-rays cannot be shared out evenly among {n} processes; '
-                         f'take --bs {n*(recipe.bs//n + 1)}.')
+        raise ValueError(f'A batch of {recipe.bs} X-rays cannot be shared out evenly '
+                         f'among {n} processes; take --bs {n*(recipe.bs//n + 1)}.')
     checkpoint = getattr(learn, 'checkpoint', None)
     content = checkpoint.file.read_bytes() if checkpoint and checkpoint.file.exists() else None
     _tell((_table(learn.dls), recipe, checkpoint and checkpoint.about, content))
@@ -288,6 +300,6 @@ def follow(): # The learner of the last training, or None
         with TemporaryDirectory() as folder:
             file = Path(folder)/'state.safetensors'
             if content: file.write_bytes(content)
-            checkpoint = [] if about is None else [Checkpoint(file, **about)] # to resume where the first does
+            checkpoint = [] if about is None else [Checkpoint(file, **about)] # resumes as the first
             with learn.added_cbs(checkpoint): _fit_together(learn, recipe)
     return learn

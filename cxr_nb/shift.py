@@ -22,8 +22,8 @@ from .film import read_xray
 from .loaders import blurred
 from .files import atomic_write, check_share
 from .dataset import class_name, read_dataset
-from .confidence import (Predictions, auroc_by_strata, decisions, log_odds, metrics_table, plot_strata,
-                               rates_on_both_bases, strata_table)
+from .confidence import (Predictions, auroc_by_strata, decisions, log_odds, metrics_table,
+                               plot_strata, rates_on_both_bases, strata_table)
 from .threshold import calibration_table, choose_threshold, plot_reliability
 from .classifier import load_classifier
 from .report import data_card, json_rows, read_record, write_record
@@ -53,8 +53,8 @@ SHIFTS = {
 def shift_table(
     clf,   # A `Classifier`
     table, # Rows of `read_dataset`: `path` and `label` are used
-) -> pd.DataFrame: # A row per shift: log loss, AUROC, sensitivity, specificity at the operating point
-    "What a classifier would say of the same X-rays, taken another way; its input check is not asked"
+) -> pd.DataFrame: # Per shift: log loss, AUROC, sensitivity, specificity at the operating point
+    "What a classifier would say of the same X-rays taken another way, without its input check"
     x = torch.from_numpy(np.stack([read_xray(path, clf.size) for path in table.path]))[:, None]/255
     truth = table.label.isin(clf.positive).to_numpy()
     rows = {}
@@ -62,9 +62,9 @@ def shift_table(
         squares = (change(x)[:, 0]*255).round().byte().numpy()
         logits = np.concatenate([clf.logits(squares[i:i+64]) for i in range(0, len(squares), 64)])
         probs = expit(log_odds(logits, clf.vocab, clf.positive)/clf.temperature)
-        positive = probs >= clf.point.threshold
+        called = probs >= clf.point.threshold
         rows[name] = dict(log_loss=log_loss(truth, probs), auroc=roc_auc_score(truth, probs),
-                          sensitivity=positive[truth].mean(), specificity=(~positive[~truth]).mean())
+                          sensitivity=called[truth].mean(), specificity=(~called[~truth]).mean())
     return pd.DataFrame(rows).T
 
 # %% ../nbs/11_shift.ipynb #35256d0b
@@ -80,7 +80,7 @@ def _check_positive(table, clf):
                          f"pass --positive {' '.join(sorted(wanted))}.")
 
 def _read_source(source, clf, by):
-    "The table of another place, and the columns to split it by; raises `ValueError` for what gives no report"
+    "Another place's table and columns to split it by; raises `ValueError` for what gives no report"
     table = source if isinstance(source, pd.DataFrame) else read_dataset(source)
     name = table.attrs.setdefault('name', 'elsewhere')
     if by is None: by = [c for c in _BY if c in table and table[c].nunique() > 1]
@@ -89,30 +89,32 @@ def _read_source(source, clf, by):
         if column not in table:
             raise ValueError(f'{name} has no column {column}; its columns are {", ".join(table)}.')
     _check_positive(table, clf)
-    if table.patient.nunique() < 10:
-        raise ValueError(f'{name} has {table.patient.nunique()} patients; a report needs 10 or more.')
+    n = table.patient.nunique()
+    if n < 10: raise ValueError(f'{name} has {n} patients; a report needs 10 or more.')
     return table, by
 
 def _ask(clf, table):
     "Calibrated `Predictions` for the X-rays that can be read, and the answers to all"
     name = table.attrs['name']
     decided = clf.decide(clf.answers(list(table.path), progress=True))
-    odds = log_odds(decided[[f'logit_{c}' for c in clf.vocab]], clf.vocab, clf.positive)/clf.temperature
+    logits = decided[[f'logit_{c}' for c in clf.vocab]]
+    odds = log_odds(logits, clf.vocab, clf.positive)/clf.temperature
     read = ~np.isnan(odds)
     if not read.any(): raise ValueError(f'No X-ray of {name} can be read: {decided.why.iloc[0]}')
     rows = table[read].reset_index(drop=True)
     rejected = (decided.call == 'rejected')[read]
-    preds = Predictions(expit(odds[read]), rows.positive, rows.patient, name, class_name(clf.positive),
-                        rows.file, rejected, rows)
+    preds = Predictions(expit(odds[read]), rows.positive, rows.patient, name,
+                        class_name(clf.positive), rows.file, rejected, rows)
     known = [c for c in table if c == 'file' or c not in ('path', 'positive', 'split', *decided)]
-    decided['why'] = [why.replace(str(path), '').strip() for why, path in zip(decided.why, table.path)]
+    decided['why'] = [why.replace(str(path), '').strip()
+                      for why, path in zip(decided.why, table.path)]
     return preds, table[known].reset_index(drop=True).join(decided.drop(columns='file'))
 
 def _draw_external(preds, strata, file):
     "Rates and AUROC by stratum, and whether probabilities mean what they say"
     shown = strata.index.get_level_values('metric').isin(['sensitivity', 'specificity', 'AUROC'])
-    fig, axs = plt.subplots(1, 2, figsize=(10.5, max(3.8, .7 + .3*shown.sum())), layout='constrained',
-                            gridspec_kw=dict(width_ratios=[3, 2]))
+    fig, axs = plt.subplots(1, 2, figsize=(10.5, max(3.8, .7 + .3*shown.sum())),
+                            layout='constrained', gridspec_kw=dict(width_ratios=[3, 2]))
     plot_strata(strata, axs[0])
     plot_reliability(ax=axs[1], **{preds.split: preds})
     axs[1].set_title('Do the probabilities hold?')
@@ -130,7 +132,7 @@ def _own_name(name, stamp, reported):
 def report_external(
     run,    # Folder of a finished run or series
     source, # X-rays of another place: table of `read_dataset`, or what it takes; all splits count
-    by=None, # Columns to split the rates by; default: those of sex, view, age, site, machine that it has
+    by=None, # Columns to split rates by; default: those it has of sex, view, age, site, machine
 ) -> dict: # The report, as in the run's record
     "Ask a run about X-rays of another place; adds to record and card, writes answers and a picture"
     run = Path(run)
@@ -145,7 +147,8 @@ def report_external(
     pairs = {c: auroc_by_strata(preds, c).filter(['all', 'within', 'across'], axis=0) for c in by}
     alone = rates_on_both_bases(preds, clf.point)['network alone']
     rejected = answers[answers.call == 'rejected']
-    why = rejected.why.where(rejected.ood_score.notna(), 'cannot be read, and is left out of all figures')
+    unread = 'cannot be read, and is left out of all figures'
+    why = rejected.why.where(rejected.ood_score.notna(), unread)
     found = dict(
         name=name, fingerprint=stamp, read=f'{date.today()}',
         xrays=len(table), patients=table.patient.nunique(),
@@ -175,7 +178,7 @@ def fit_site(
     sensitivity, # To promise for its patients, above 0 and below 1
     confidence,  # Of the promise, above 0 and below 1
 ) -> tuple:      # A shift of all log-odds, and the `OperatingPoint` for the shifted probabilities
-    "Match the share of the ill; choose a threshold by one X-ray per ill patient; `ValueError` for too few"
+    "Match the share of the ill; choose a threshold by one X-ray of each; `ValueError` for too few"
     patients = pd.Series(preds.patients).where(preds.truth)
     n = patients.nunique()
     needed = int(np.ceil(np.log(1 - confidence)/np.log(sensitivity)))
@@ -186,7 +189,7 @@ def fit_site(
                          f'They can promise {most:g}, if none is missed.')
     shift = calibration_table(site=preds[~preds.rejected]).intercept['site']
     probs = expit(logit(np.clip(preds.probs, 1e-300, 1 - 1e-16)) + shift)
-    shifted = replace(preds, probs=np.where(preds.rejected, 0, probs)) # a rejected X-ray is never found
+    shifted = replace(preds, probs=np.where(preds.rejected, 0, probs)) # rejected: never found
     again = (patients.duplicated() & preds.truth).to_numpy()
     point = choose_threshold(shifted[~again], sensitivity, confidence=confidence)
     _, negative = decisions(shifted, point)
@@ -200,16 +203,16 @@ def _raise_logits(net, by):
     by = torch.tensor(by, dtype=linear.weight.dtype, device=linear.weight.device)
     with torch.no_grad():
         if linear.bias is not None: linear.bias += by
-        else: norm.bias += torch.linalg.pinv(linear.weight)@by # what such a layer makes of it is `by`
+        else: norm.bias += torch.linalg.pinv(linear.weight)@by # the layer makes `by` of it
     return net
 
 def adapt_run(
     run,    # Folder of a finished run or series; its classifier stays as it is
-    source, # X-rays of another place as they come, with labels: table of `read_dataset`, or what it takes
+    source, # Another place's labelled X-rays as they come: `read_dataset`'s table, or what it takes
     sensitivity=.95, # To promise for its patients, above 0 and below 1
     confidence=.9,   # Of the promise, above 0 and below 1
 ) -> Path:  # The new file, `classifier-<name>.safetensors` in the run's folder
-    "Write another classifier for another place; `ValueError` where its X-rays are too few for the promise"
+    "Write another classifier for another place; `ValueError` for X-rays too few for the promise"
     for name, share in dict(sensitivity=sensitivity, confidence=confidence).items():
         check_share(name, share)
         if share == 1: raise ValueError(f'{name}=1 cannot be promised; ask for less, such as .95.')
@@ -228,8 +231,9 @@ def adapt_run(
     by = shift*clf.temperature*np.isin(clf.vocab, clf.positive)
     members = [_raise_logits(net, by) for net in clf.members]
     temperature = clf.about.get('temperature_note', 'as before')
+    note = f'log-odds shifted by {shift:.3f} to the share of {name}; temperature {temperature}'
     about = clf.about | dict(
-        temperature_note=f'log-odds shifted by {shift:.3f} to the share of {name}; temperature {temperature}',
+        temperature_note=note,
         adapted=dict(name=name, xrays=len(table), rejected=rejected,
                      sensitivity=sensitivity, confidence=confidence))
     return replace(clf, members=members, point=point, about=about).save(file)

@@ -17,7 +17,7 @@ from .film import is_dicom, read_tags
 from .sources import printable
 
 # %% ../nbs/20_sr.ipynb #231dc8d6
-_UIDS = 'SOPClassUID', 'SOPInstanceUID', 'SeriesInstanceUID', 'StudyInstanceUID' # what a report refers to
+_UIDS = 'SOPClassUID', 'SOPInstanceUID', 'SeriesInstanceUID', 'StudyInstanceUID' # what reports cite
 _PATIENT = ('PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex',
             'AccessionNumber', 'StudyID', 'StudyDate', 'StudyTime')
 _IF_THERE = 'IssuerOfPatientID', 'ReferringPhysicianName', 'StudyDescription'
@@ -36,7 +36,8 @@ def _evidence(file):
 def check_highdicom():
     "Raises `ImportError` with the way out where highdicom is not installed"
     if find_spec('highdicom') is None:
-        raise ImportError("highdicom is not installed, which writes the reports; pip install 'cxr_nb[sr]'")
+        raise ImportError('highdicom is not installed, which writes the reports; '
+                          "pip install 'cxr_nb[sr]'")
 
 # %% ../nbs/20_sr.ipynb #ed3d4a5f
 _CALLS = dict(positive=('10828004', 'SCT', 'Positive'), negative=('260385009', 'SCT', 'Negative'),
@@ -74,8 +75,10 @@ def _content(clf, answer, evidence):
     from pydicom.sr.codedict import codes
     from pydicom.uid import generate_uid
     code = sr.CodedConcept
-    def share(name, value): return sr.Measurement(code(*name), round(float(value), 6), codes.UCUM.NoUnits)
-    values = [share(('THRESHOLD', '99CXRNB', 'Positive from this probability'), clf.point.threshold)]
+    def share(name, value):
+        return sr.Measurement(code(*name), round(float(value), 6), codes.UCUM.NoUnits)
+    threshold = 'THRESHOLD', '99CXRNB', 'Positive from this probability'
+    values = [share(threshold, clf.point.threshold)]
     if answer.call != 'rejected':
         values.insert(0, share(('2931005', 'SCT', 'Probability'), answer.probability))
     call = sr.QualitativeEvaluation(code('CALL', '99CXRNB', 'Call'), code(*_CALLS[answer.call]))
@@ -84,9 +87,12 @@ def _content(clf, answer, evidence):
         sr.TrackingIdentifier(generate_uid(), 'answer'), finding_type=code(*_finding(clf)),
         algorithm_id=sr.AlgorithmIdentification(*_algorithm(clf)), measurements=values,
         qualitative_evaluations=[call], source_images=[source])
-    group[0].ContentSequence.append(sr.TextContentItem(codes.DCM.Comment, _comment(answer), 'CONTAINS'))
-    device = sr.DeviceObserverIdentifyingAttributes(generate_uid(entropy_srcs=_algorithm(clf)[:2]), 'cxr_nb')
-    observer = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
+    comment = sr.TextContentItem(codes.DCM.Comment, _comment(answer), 'CONTAINS')
+    group[0].ContentSequence.append(comment)
+    uid = generate_uid(entropy_srcs=_algorithm(clf)[:2])
+    device = sr.DeviceObserverIdentifyingAttributes(uid, 'cxr_nb')
+    context = sr.ObserverContext(codes.DCM.Device, device)
+    observer = sr.ObservationContext(observer_device_context=context)
     return sr.MeasurementReport(observer, code('399208008', 'SCT', 'Plain chest X-ray'), [group])
 
 def structured_report(
@@ -100,8 +106,9 @@ def structured_report(
     from highdicom.sr import ComprehensiveSR
     from pydicom.uid import generate_uid
     evidence, patient = _evidence(answer.file)
+    content = _content(clf, answer, evidence)
     report = ComprehensiveSR(
-        [evidence], _content(clf, answer, evidence), series or generate_uid(), 9000, generate_uid(), number,
+        [evidence], content, series or generate_uid(), 9000, generate_uid(), number,
         manufacturer='cxr_nb', is_complete=True, series_description='cxr_nb, not a medical device',
         specific_character_set='ISO_IR 192')
     for element in patient: report.add(element)
@@ -131,8 +138,8 @@ def write_reports(
     Path(folder).mkdir(parents=True, exist_ok=True)
     series = defaultdict(generate_uid) # by study
     reasons = []
-    rows = tqdm(answers.itertuples(), total=len(answers), desc='reports', unit='report', leave=False)
-    for i, answer in enumerate(rows, 1):
+    bar = tqdm(answers.itertuples(), total=len(answers), desc='reports', unit='report', leave=False)
+    for i, answer in enumerate(bar, 1):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore') # they would quote the header
             try:
@@ -142,6 +149,6 @@ def write_reports(
                     report = structured_report(clf, answer, series[study], i)
                     report.save_as(Path(folder)/numbered_name(i, answer.file, '.dcm'))
             except OSError: raise
-            except Exception: reason = 'with a header that is damaged' # the error's words may be a name
+            except Exception: reason = 'with a header that is damaged' # it may quote a name
         reasons.append(reason)
     return reasons
