@@ -1,7 +1,8 @@
 __version__ = "0.2.0"
 
-_DOOR = dict(find_data='dataset', read_dataset='dataset', train_run='run', load_classifier='classifier', Classifier='classifier',
-             explain='maps', plot_explanation='maps', read_predictions='confidence', metrics_table='confidence', audit='auditing')
+_DOOR = dict(find_data='dataset', read_dataset='dataset', train_run='run', audit='auditing',
+             load_classifier='classifier', Classifier='classifier', explain='maps',
+             plot_explanation='maps', read_predictions='confidence', metrics_table='confidence')
 
 def __getattr__(name): # ten names at the door, each imported when it is asked for (PEP 562)
     if name not in _DOOR: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

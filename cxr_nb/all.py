@@ -6,8 +6,9 @@
 __all__ = []
 
 # %% ../nbs/99_all.ipynb #a0a111ab
-from . import (phantom, film, checkpoint, dataset, loaders, model, train, evaluate, learner, confidence,
-                    threshold, classifier, recipe, report, run, auditing, shift, maps, page, sr, scale)
+from . import (
+    phantom, film, checkpoint, dataset, loaders, model, train, evaluate, learner, confidence,
+    threshold, classifier, recipe, report, run, auditing, shift, maps, page, sr, scale)
 from .phantom import *
 from .film import *
 from .checkpoint import *

@@ -24,8 +24,8 @@ def _add_flag(parser, name, type, help, default=None):
     if default is not None: help = f'{help} (default: {default})'
     many = type is list
     choices = get_args(type)
-    parser.add_argument(flag, help=help, type=str if many or choices else type, choices=choices or None,
-                        nargs='+' if many else None, default=default)
+    parser.add_argument(flag, help=help, type=str if many or choices else type,
+                        choices=choices or None, nargs='+' if many else None, default=default)
 
 def _add_settings(parser):
     "Every setting of a recipe as a flag; the help shows what the presets make of it"
@@ -43,14 +43,15 @@ def _add_settings(parser):
         _add_flag(group, f.name, type, f'{help[f.name]} ({words})' if words else help[f.name])
 
 def _parser(command):
-    "Keyword-only parameters of a function are flags, the others words; `settings` are those of a recipe"
-    words = [name if p.default is p.empty else f'[{name}]' for name, p in signature(command).parameters.items()
+    "A function's keyword-only parameters are flags, the others words; `settings` are a recipe's"
+    parameters = signature(command).parameters
+    words = [name if p.default is p.empty else f'[{name}]' for name, p in parameters.items()
              if p.kind is p.POSITIONAL_OR_KEYWORD]
     parser = argparse.ArgumentParser(command.__name__, usage=f"%(prog)s {' '.join(words)} [flags]",
                                      description=command.__doc__, allow_abbrev=False)
     parser.add_argument('--version', action='version', version=f'cxr_nb {cxr_nb.__version__}')
     help = docments(command)
-    for name, p in signature(command).parameters.items():
+    for name, p in parameters.items():
         if p.kind is p.KEYWORD_ONLY: _add_flag(parser, name, p.annotation, help[name], p.default)
         elif p.kind is p.VAR_KEYWORD: _add_settings(parser)
         else:
@@ -61,7 +62,8 @@ def _parser(command):
 # %% ../nbs/98_commands.ipynb #dd04251d
 def _check_there(path, what):
     "Raises `FileNotFoundError` for a path that was mistyped, before anything is imported"
-    if path and not Path(path).exists(): raise FileNotFoundError(f'{path} does not exist; name {what}.')
+    if path and not Path(path).exists():
+        raise FileNotFoundError(f'{path} does not exist; name {what}.')
 
 def _check_new(folder, flag='--out'):
     if folder and Path(folder).exists():
@@ -72,21 +74,25 @@ def _check_run(run, *names):
     _check_there(run, 'the folder of a finished run')
     if not Path(run).is_dir():
         if names == ('classifier.safetensors',): return # a file of one will do
-        raise NotADirectoryError(f'{run} is a file; name the folder of a finished run of cxr_train.')
+        raise NotADirectoryError(f'{run} is a file; '
+                                 'name the folder of a finished run of cxr_train.')
     for file in [Path(run)/name for name in names]:
         if file.is_file(): continue
-        raise FileNotFoundError(f'{file} does not exist; name the folder of a finished run of cxr_train.')
+        raise FileNotFoundError(f'{file} does not exist; '
+                                'name the folder of a finished run of cxr_train.')
 
 def _check_parent(file):
     folder = Path(file).parent
-    if not folder.is_dir(): raise FileNotFoundError(f'{folder} is not a folder; name a file in one that exists.')
+    if not folder.is_dir():
+        raise FileNotFoundError(f'{folder} is not a folder; name a file in one that exists.')
 
 # %% ../nbs/98_commands.ipynb #bea0f21d
 def _print_report(folder):
     "The note on the threshold, the table of the test, and where the rest is"
     import pandas as pd
     report = json.loads((Path(folder)/'metrics.json').read_text(encoding='utf-8'))['report']
-    metrics = pd.DataFrame(report['metrics']['test']['at the operating point']).T.astype(float).round(3)
+    figures = report['metrics']['test']['at the operating point']
+    metrics = pd.DataFrame(figures).T.astype(float).round(3)
     rejected = report['rejected']['test']
     print(f"\nPositive: {report['positive']}. {report['note']}.\n"
           f"{rejected} test X-rays rejected (counted as errors)\n\n{metrics.to_string()}\n")
@@ -97,7 +103,7 @@ def _print_report(folder):
     print(f'Classifier, pictures, predictions and MODEL_CARD.md: {folder}')
 
 def _changed(preset, settings):
-    "A preset with other settings: another recipe, and named so, unless nothing but the seed differs"
+    "A preset with other settings: another recipe, and named so, unless only the seed differs"
     words = dict(yes=True, no=False)
     recipe = replace(preset, **{name: words.get(value, value) for name, value in settings.items()})
     if replace(recipe, seed=preset.seed) == preset: return recipe
@@ -109,12 +115,15 @@ def _check_training(path, labels, recipe, test_share, seeds, sensitivity, out, r
     _check_there(labels, 'a table of labels')
     check_share('sensitivity', sensitivity)
     if test_share is not None and not 0 < test_share <= .5:
-        raise ValueError(f'{test_share:g} is not a share above 0 and at most 0.5; try --test-share .15.')
-    if seeds is not None and seeds < 2: raise ValueError(f'{seeds} seeds; take 2 or more for a series.')
+        raise ValueError(f'{test_share:g} is not a share above 0 and at most 0.5; '
+                         'try --test-share .15.')
+    if seeds is not None and seeds < 2:
+        raise ValueError(f'{seeds} seeds; take 2 or more for a series.')
     if recipe.weights and not Path(recipe.weights).is_file():
         raise FileNotFoundError(f'{recipe.weights} is not a file of weights; check the path.')
     if resume and not (Path(resume)/'run.json').is_file():
-        raise FileNotFoundError(f'{resume} holds no run that was stopped; there is nothing to resume.')
+        raise FileNotFoundError(f'{resume} holds no run that was stopped; '
+                                'there is nothing to resume.')
     if not out: return
     begun = [*Path(out).glob('run.json'), *Path(out).glob('seed-*')]
     if any(Path(out).glob('*')) and not begun: _check_new(out)
@@ -127,17 +136,17 @@ def _read(path, **columns):
     return table
 
 def cxr_train(
-    path:str=None, # Folder of X-rays, or a table of labels in it; default: CXR_DATA, else the phantoms
+    path:str=None, # Folder of X-rays, or a table of labels in it; default: CXR_DATA, else phantoms
     *,
     labels:str=None, # Table of labels; default: labels.csv in the folder, else its class folders
     file_column:str=None, # Heading of the table's files
     label_column:str=None, # Heading of its labels
     patient_column:str=None, # Heading of its patients
     split_column:str=None, # Heading of its splits
-    positive:list=None, # Positive class, or several; default: the only one that is not called normal
+    positive:list=None, # Positive class, or several; default: the only one not called normal
     negative:list=None, # Negative class, or several; default: all that are not positive
-    test_share:float=None, # Hold out this share of train, patients whole, where there is no test split
-    skip_unreadable:bool=False, # Leave out X-rays that cannot be read; unreadable.csv in the run lists them
+    test_share:float=None, # Hold out this share of train, patients whole, if there is no test split
+    skip_unreadable:bool=False, # Leave out unreadable X-rays; the run's unreadable.csv lists them
     recipe:Literal[tuple(RECIPES)]='default', # Preset that the other flags change
     seeds:int=None, # Number of networks to train on one split and to average
     sensitivity:float=.97, # Target on validation, above 0 and at most 1
@@ -146,7 +155,7 @@ def cxr_train(
     device:str=None, # cpu, cuda, cuda:1 or mps; default: the best there is
     processes:int=None, # Number of devices to train on; torchrun has started as many processes
     workers:int=None, # Seeds to train in parallel
-    cluster:str=None, # Cluster to train the seeds on: dask://HOST:PORT, ray://HOST:PORT or ray://auto
+    cluster:str=None, # Cluster to train seeds on: dask://HOST:PORT, ray://HOST:PORT or ray://auto
     **settings, # Fields of `Recipe`
 ):
     "Train on chest X-rays, or on the embedded phantoms, and report on the test"
@@ -158,11 +167,12 @@ def cxr_train(
     if resume and not as_begun:
         raise ValueError('--resume keeps the original settings; leave out the others.')
     if (workers or cluster) and not (seeds or resume):
-        raise ValueError('--workers and --cluster share out the trainings of a series; add --seeds.')
+        raise ValueError('--workers and --cluster share out the trainings of a series; '
+                         'add --seeds.')
     r = _changed(RECIPES[recipe], settings)
     _check_training(path, labels, r, test_share, seeds, sensitivity, out, resume)
-    first = f'Resuming {resume} ...' if resume else f'{r.name}: {r.arch}, {r.size} px, {r.epochs} epochs'
-    print(first, flush=True)
+    heading = f'{r.name}: {r.arch}, {r.size} px, {r.epochs} epochs'
+    print(f'Resuming {resume} ...' if resume else heading, flush=True)
     from cxr_nb import scale
     from cxr_nb.dataset import hold_out
     from cxr_nb.run import resume_run, train_run, train_seeds
@@ -176,9 +186,10 @@ def cxr_train(
             table = _read(path, **data)
             if test_share:
                 tested = (table.split == 'test').sum()
-                if tested: raise ValueError(f'There is a test of {tested} X-rays; leave out --test-share.')
-                table.attrs['notes'].append('The source has no test split; '
-                                            f'{test_share:g} of its X-rays are held out, patients whole.')
+                if tested:
+                    raise ValueError(f'There is a test of {tested} X-rays; leave out --test-share.')
+                table.attrs['notes'].append(f'The source has no test split; {test_share:g} '
+                                            'of its X-rays are held out, patients whole.')
                 table = hold_out(table, test_share, split='test')
             words |= dict(recipe=r, out=out, sensitivity=sensitivity)
             folder = train_seeds(table, n=seeds, **words) if seeds else train_run(table, **words)
@@ -227,24 +238,27 @@ def main():
 def cxr_report(
     run:str, # Folder of the run
     *,
-    sensitivity:float=None, # Target on validation, above 0 and at most 1; default: as before. Of --adapt: .95
-    positive:list=None, # Positive class, or several; default: as before, or those of the other place
+    sensitivity:float=None, # Validation target, above 0 to 1; default: as before; of --adapt: .95
+    positive:list=None, # Positive class, or several; default: as before, or the other place's
     by:str=None, # Columns to split the rates by, such as sex,view; default: as before, or all known
     external:str=None, # Report on X-rays of another place: a folder, or a table of labels in it
     adapt:str=None, # Write another classifier for X-rays of another place, beside the run's
-    confidence:float=None, # Of --adapt: how sure the sensitivity is to be, above 0 and below 1 (default: .9)
+    confidence:float=None, # Of --adapt: how sure the sensitivity is, above 0, below 1 (default: .9)
 ):
-    "Choose the operating point of a finished run anew, and report; or report on, or adapt to, another place"
+    "Choose a finished run's operating point anew and report; or report on, adapt to another place"
     _check_run(run, 'metrics.json', 'classifier.safetensors')
     if sensitivity is not None: check_share('sensitivity', sensitivity)
     _check_there(external or adapt, 'the folder that holds your X-rays')
     by = by and by.split(',')
-    if external and adapt: raise ValueError('--external and --adapt are two steps; run one after the other.')
-    if external and sensitivity: raise ValueError('--external chooses nothing; leave out --sensitivity.')
+    if external and adapt:
+        raise ValueError('--external and --adapt are two steps; run one after the other.')
+    if external and sensitivity:
+        raise ValueError('--external chooses nothing; leave out --sensitivity.')
     if confidence and not adapt: raise ValueError('--confidence goes with --adapt.')
     if external: return _print_external(run, _read(external, positive=positive), by)
     if adapt:
-        return _print_adapted(run, _read(adapt, positive=positive), sensitivity or .95, confidence or .9)
+        table = _read(adapt, positive=positive)
+        return _print_adapted(run, table, sensitivity or .95, confidence or .9)
     print('Reporting ...', flush=True)
     from cxr_nb.run import report_run
     record = report_run(run, sensitivity, positive, by)
@@ -265,7 +279,8 @@ def _print_external(run, table, by):
           f'How they were labelled: {labels}')
     for why, n in r['rejected'].items(): print(f'Rejected: {n} ({why})')
     _print_table(r['metrics'])
-    print(f"\nMean probability {r['mean_probability']:.3f}, share of {r['positive']} {r['share']:.3f}")
+    print(f"\nMean probability {r['mean_probability']:.3f}, "
+          f"share of {r['positive']} {r['share']:.3f}")
     rates = 'sensitivity', 'specificity', 'AUROC'
     if r['strata']: _print_table({k: v for k, v in r['strata'].items() if k.endswith(rates)})
     print(f"\nRecord, MODEL_CARD.md, external-{r['name']}.csv and .png: {run}")
@@ -276,10 +291,12 @@ def _print_adapted(run, table, sensitivity, confidence):
     from cxr_nb.shift import adapt_run
     file = adapt_run(run, table, sensitivity, confidence)
     point = load_classifier(file).point
-    print(f'\n{point}: there sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f}.\n'
-          f'With {confidence:.0%} confidence it finds {sensitivity:g} or more of new patients like these, '
-          'those counted as missed whose X-ray it rejects.')
-    if point.specificity < .1: print('It cannot rank these X-rays: nearly all are classified positive.')
+    print(f'\n{point}: there sensitivity {point.sensitivity:.3f}, '
+          f'specificity {point.specificity:.3f}.\n'
+          f'With {confidence:.0%} confidence it finds {sensitivity:g} or more of new patients '
+          'like these, those counted as missed whose X-ray it rejects.')
+    if point.specificity < .1:
+        print('It cannot rank these X-rays: nearly all are classified positive.')
     print(f'New classifier, to be named in place of the run: {file}')
 
 
@@ -288,7 +305,8 @@ def _free_name(out):
     "The file of the answers: a new name in place of the default, or the one that was asked for"
     if out:
         _check_parent(out)
-        if Path(out).exists(): raise FileExistsError(f'{out} exists already; name a new file as --out.')
+        if Path(out).exists():
+            raise FileExistsError(f'{out} exists already; name a new file as --out.')
         return out
     names = ['answers.csv', *(f'answers-{i}.csv' for i in range(2, 1000))]
     return next(n for n in names if not Path(n).exists())
@@ -301,17 +319,19 @@ def _begin_maps(folder, run, xrays, method):
     note = folder/'maps.json'
     resuming = note.is_file() and note.read_text(encoding='utf-8') == begun
     if any(folder.iterdir()) and not resuming:
-        raise FileExistsError(f'{folder} holds other files than these maps; name a new folder as --maps.')
+        raise FileExistsError(f'{folder} holds other files than these maps; '
+                              'name a new folder as --maps.')
     note.write_text(begun, encoding='utf-8')
 
 def _write_maps(clf, answers, folder, method, trust):
-    "A picture for every X-ray with a call, numbered by its row from 1; those that are there already are kept"
+    "A picture per X-ray with a call, numbered by its row from 1; those there already are kept"
     import matplotlib.pyplot as plt
     from tqdm import tqdm
     from cxr_nb.files import atomic_write
     from cxr_nb.maps import explain, plot_explanation
     answered = answers[answers.call != 'rejected']
-    for row in tqdm(answered.itertuples(), total=len(answered), desc='maps', unit='X-ray', leave=False):
+    bar = tqdm(answered.itertuples(), total=len(answered), desc='maps', unit='X-ray', leave=False)
+    for row in bar:
         file = folder/numbered_name(row.Index + 1, row.file, '.png')
         if file.exists(): continue
         figure = plot_explanation(explain(clf, row.file, method, trust)).figure
@@ -333,27 +353,29 @@ def _print_answers(clf, answers, out, others):
 def _print_reports(reasons, folder):
     "How many reports there are, and why not more"
     print(f'{reasons.count("")} Structured Reports: {folder}')
-    for reason in sorted(set(reasons) - {''}): print(f'{reasons.count(reason)} without a report: {reason}')
+    for reason in sorted(set(reasons) - {''}):
+        print(f'{reasons.count(reason)} without a report: {reason}')
 
 def cxr_predict(
     run:str, # Folder of a run or series, or a classifier's file
     xrays:str, # An X-ray, or a folder of X-rays: images or DICOM files
     *,
-    out:str=None, # New CSV file: file, probability, call, class, why; default: answers.csv, answers-2.csv ...
+    out:str=None, # New CSV: file, probability, call, class, why; default: answers.csv, or numbered
     maps:str=None, # Folder for maps of the evidence, a PNG for each X-ray that is not rejected
-    sr:str=None, # New folder for DICOM Structured Reports on DICOM X-rays; needs: pip install 'cxr_nb[sr]'
+    sr:str=None, # New folder of Structured Reports on DICOM X-rays; needs: pip install 'cxr_nb[sr]'
     method:str=None, # How the maps are made; default: what suits the network
-    trust_header:Literal['yes', 'no']='yes', # Reject what a DICOM header calls another view or body part?
+    trust_header:Literal['yes', 'no']='yes', # Reject what DICOM calls another view or body part?
     device:str=None, # cpu, cuda, cuda:1 or mps; default: the best there is
     workers:int=None, # Processes that share out the X-rays; default: 1
-    cluster:str=None, # Cluster that shares them out: dask://HOST:PORT, ray://HOST:PORT or ray://auto
+    cluster:str=None, # Cluster to share them out: dask://HOST:PORT, ray://HOST:PORT or ray://auto
 ):
     "Answer for X-rays; the exit status is 1 where some could not be read"
     _check_run(run, 'classifier.safetensors')
     _check_there(xrays, 'an X-ray, or a folder of X-rays')
     out = _free_name(out)
     _check_new(sr, '--sr')
-    if maps and Path(maps).is_file(): raise FileExistsError(f'{maps} is a file; name a folder as --maps.')
+    if maps and Path(maps).is_file():
+        raise FileExistsError(f'{maps} is a file; name a folder as --maps.')
     print(f'Answering for {xrays} ...', flush=True)
     from cxr_nb import scale
     if sr:
@@ -373,7 +395,8 @@ def cxr_predict(
     if sr: _print_reports(write_reports(clf, answers, sr), sr)
     if maps: _write_maps(clf, answers, Path(maps), method, trust)
     unread = int(answers.ood_score.isna().sum())
-    if unread: raise ValueError(f'{unread} of {len(answers)} files could not be read; see the column why.')
+    if unread:
+        raise ValueError(f'{unread} of {len(answers)} files could not be read; see the column why.')
 
 # %% ../nbs/98_commands.ipynb #f1090cbf
 def _exportable(run, file):
@@ -402,7 +425,7 @@ def cxr_page(
     run:str,  # Folder of a run or series, or a classifier's file
     file:str, # HTML file to write
     *,
-    runtime:str=None, # Archive of onnxruntime-web from another computer; default: npm fetches it once
+    runtime:str=None, # Archive of onnxruntime-web from elsewhere; default: npm fetches it once
 ):
     "Write a classifier as one web page that works from disk; needs: pip install 'cxr_nb[page]'"
     _check_there(runtime, 'the archive of onnxruntime-web')
@@ -431,10 +454,10 @@ def cxr_compare(
 
 # %% ../nbs/98_commands.ipynb #7fc4aaa7
 def cxr_audit(
-    path:str=None, # Folder of X-rays, or a table of labels in it; default: CXR_DATA, else the phantoms
+    path:str=None, # Folder of X-rays, or a table of labels in it; default: CXR_DATA, else phantoms
     *,
     labels:str=None, # Table of labels; default: labels.csv in the folder, else its class folders
-    positive:list=None, # Positive class, or several; default: the only one that is not called normal
+    positive:list=None, # Positive class, or several; default: the only one not called normal
     negative:list=None, # Negative class, or several; default: all that are not positive
     out:str=None, # New folder of the report; default: audits/<time>-<name>
 ):
@@ -445,7 +468,7 @@ def cxr_audit(
     from cxr_nb.auditing import audit
     from cxr_nb.files import new_folder
     table = _read(path, labels=labels, positive=positive, negative=negative)
-    with new_folder(out, 'audits', table.attrs['name']) as folder: # there before the minutes of measuring
+    with new_folder(out, 'audits', table.attrs['name']) as folder: # before minutes of measuring
         findings = audit(table, out=folder)
     flags = [f'- {f}' for f in findings['flags'] or ['Nothing flagged.']]
     print(*flags, f"Report, after {findings['seconds']} s: {folder/'audit.html'}", sep='\n')
@@ -463,7 +486,7 @@ def cxr_bench(
     seeds:int=1,   # With a target: networks of each way
     out:str=None,  # New JSON file for the record
 ):
-    "Time the walkthrough, vision_learner, a timm loop and cxr_nb side by side; about a quarter of an hour"
+    "Time the walkthrough, vision_learner, a timm loop and cxr_nb side by side; some 15 minutes"
     _check_there(path, 'the folder that holds your X-rays')
     _check_new(out)
     print('Measuring ...', flush=True)

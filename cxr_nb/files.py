@@ -22,7 +22,7 @@ def cache_folder() -> Path: # It need not exist yet
 # %% ../nbs/91_files.ipynb #bae9473f
 def file_stamp(
     file, # Path of a file
-) -> tuple: # Its absolute path, size in bytes, and times in nanoseconds; the path alone of a missing file
+) -> tuple: # Absolute path, size in bytes, times in nanoseconds; the path alone of a missing file
     "Changes whenever a file does, without reading it; ctime cannot be set back"
     try: s = Path(file).stat()
     except OSError: return str(Path(file).absolute()), # reading it will tell what is wrong
@@ -36,16 +36,17 @@ os.umask(_UMASK) # it cannot be asked for without being set
 def atomic_write(
     file, # File to write or replace
 ): # A context manager that gives the file to write instead (Path), beside it
-    "Write, sync, then rename: whatever happens leaves the old file or the new one; raises `OSError`"
+    "Write, sync, then rename: whatever happens leaves the old file or the new; raises `OSError`"
     part = Path(f'{file}.part')
     try:
         yield part
-        with part.open('rb+') as f: os.fsync(f.fileno()) # on the disk before it takes the old one's place
-        part.chmod(0o666 & ~_UMASK) # as for any other file; safetensors leaves it to its owner alone
+        with part.open('rb+') as f: os.fsync(f.fileno()) # on disk before it replaces the old one
+        part.chmod(0o666 & ~_UMASK) # as for any file; safetensors leaves it to its owner alone
         part.replace(file)
     except (OSError, SafetensorError) as e:
         why = getattr(e, 'strerror', None) or str(e).rpartition('I/O error: ')[2]
-        raise OSError(f'{file} cannot be written ({why}); make room for it, or take another folder.') from e
+        raise OSError(f'{file} cannot be written ({why}); '
+                      'make room for it, or take another folder.') from e
     finally:
         with suppress(OSError): part.unlink(missing_ok=True)
 
@@ -55,7 +56,8 @@ def _made(folder):
     try: folder.mkdir(parents=True)
     except FileExistsError: return False
     except OSError as e:
-        raise OSError(f'{folder} cannot be made ({e.strerror}); name a folder that can be written.') from e
+        raise OSError(f'{folder} cannot be made ({e.strerror}); '
+                      'name a folder that can be written.') from e
     return True
 
 @contextmanager
@@ -64,13 +66,14 @@ def new_folder(
     base, # Where it goes by default, such as 'runs'
     name, # and the end of its name there
 ): # A context manager that gives the folder (Path)
-    "Make a folder, removed again if something fails while it is empty; raises `FileExistsError`, `OSError`"
+    "Make a folder, removed on failure while it is empty; raises `FileExistsError`, `OSError`"
     stem = f'{datetime.now():%Y%m%d-%H%M%S}-{name}'
     names = chain([stem], (f'{stem}-{i}' for i in count(2)))
     folders = [Path(out)] if out else (Path(base)/name for name in names)
     folder = next(filter(_made, folders), None)
     if folder is None:
-        raise FileExistsError(f'{out} exists already; name a new folder as --out, so that nothing is lost.')
+        raise FileExistsError(f'{out} exists already; '
+                              'name a new folder as --out, so that nothing is lost.')
     try: yield folder
     except BaseException:
         with suppress(OSError): folder.rmdir()

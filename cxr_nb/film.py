@@ -53,11 +53,14 @@ def _grey(im):
     if getattr(im, 'n_frames', 1) > 1: raise _Unfit('holds several pictures; save the one to judge')
     if im.mode[0] == 'F':
         raise _Unfit('holds fractions for grey levels; save it with whole numbers, 8 or 16 bits')
-    if im.mode[0] == 'I' and getattr(im, 'tag_v2', {}).get(262) == 0: # a TIFF's WhiteIsZero, which PIL minds in 8 bits
+    white_is_zero = getattr(im, 'tag_v2', {}).get(262) == 0 # a TIFF's, which PIL minds in 8 bits
+    if im.mode[0] == 'I' and white_is_zero:
         raise _Unfit('counts grey levels from white to black; save it with black as 0')
     im = ImageOps.exif_transpose(im)
     if im.mode[0] == 'I': im = Image.fromarray(to_8_bits(np.asarray(im)))
-    elif im.has_transparency_data: im = Image.alpha_composite(Image.new('RGBA', im.size, 'black'), im.convert('RGBA'))
+    elif im.has_transparency_data:
+        black = Image.new('RGBA', im.size, 'black')
+        im = Image.alpha_composite(black, im.convert('RGBA'))
     return im.convert('L')
 
 def _check_shape(w, h):
@@ -133,14 +136,14 @@ def _looked_up(table, values):
 
 # %% ../nbs/92_film.ipynb #d516acc1
 def _modality(ds, stored, counts, ignored):
-    "Values of the machine for stored numbers, the two ends of their scale, and the step from one to the next"
+    "The machine's values for stored numbers, both ends of their scale, and the step between two"
     table = _optional(ds, 'ModalityLUTSequence', _table, None, ignored)
     if table: return _looked_up(table, stored), (0, int(table[1].max())), 1
     slope = _optional(ds, 'RescaleSlope', _slope, 1, ignored)
     intercept = _optional(ds, 'RescaleIntercept', _number, 0, ignored)
     values = stored*slope + intercept
     step = abs(slope)
-    bottom, top = _depth(*_extent(stored, counts)) # as they are stored, within what the header's bits allow ...
+    bottom, top = _depth(*_extent(stored, counts)) # as stored, within the header's bits ...
     stored_ends = np.clip([bottom, top], stored.min(), stored.max())*slope + intercept
     ends = [sorted(stored_ends.tolist())]
     low, high = _extent(values/step, counts)
@@ -163,7 +166,7 @@ def _window_kind(ds, tag):
     return kind
 
 def _windowed(values, center, width, kind, step):
-    "Values seen through a window, 0 to 1 and beyond (DICOM PS3.3, C.11.2.1.2 and C.11.2.1.3); NaN without any width"
+    "Values through a window, 0 to 1 and beyond (DICOM PS3.3, C.11.2.1.2 and 3); NaN without width"
     # whose half and one are steps between whole numbers
     if kind == 'LINEAR' and not (step < 1 and width < 255):
         center -= .5
@@ -174,7 +177,7 @@ def _windowed(values, center, width, kind, step):
     return (values - center)/width + .5
 
 def _views(ds, values, step, ignored):
-    "What a header offers to look at values through, the best first: its name, and values from black to white, 0 to 1"
+    "A header's ways to look at values, best first: name, and values from black to white, 0 to 1"
     if table := _optional(ds, 'VOILUTSequence', _table, None, ignored):
         yield 'VOILUTSequence', _looked_up(table, values)/table[1].max()
     kind = _optional(ds, 'VOILUTFunction', _window_kind, 'LINEAR', ignored)
@@ -204,14 +207,15 @@ def _grey_levels(
 DICOM_SUFFIXES = '.dcm', '.dicom'
 _BARE = re.compile( # how a DICOM file begins that lacks the mark: with a tag of group 2 or 8
     rb'[\x02\x08]\0[\0-\x60]\0(AE|AS|AT|CS|DA|DT|IS|LO|OB|OW|PN|SH|SQ|ST|TM|UI|UL|UN|US)'
-    rb'|\x08\0[\x05\x08\x12\x14\x16\x18\x20]\0.[\0\x01]\0\0|([\x02\x08])\0\0\0\x04\0\0\0.{4}\2\0', re.S)
+    rb'|\x08\0[\x05\x08\x12\x14\x16\x18\x20]\0.[\0\x01]\0\0'
+    rb'|([\x02\x08])\0\0\0\x04\0\0\0.{4}\2\0', re.S)
 
 def _starts_dicom(start):
     "Do the first 132 bytes of a file look like DICOM, with its mark or without?"
     return start[128:132] == b'DICM' or bool(_BARE.match(start))
 
 def _start(file):
-    "The first 132 bytes of a file; none where it cannot be read, since its reader will say what is wrong"
+    "A file's first 132 bytes; none where it cannot be read, as its reader will say what is wrong"
     try:
         with Path(file).open('rb') as opened: return opened.read(132)
     except OSError: return b''
@@ -241,7 +245,7 @@ def read_tags(
 ):        # pydicom's `Dataset` with those tags that the file has, and no other
     "Some tags of a DICOM file"
     from pydicom import config, dcmread
-    # in a damaged file a name may stand where a number should, and pydicom's complaint would quote it
+    # in a damaged file a name may stand where a number should, and pydicom would quote it
     config.settings.reading_validation_mode = config.IGNORE
     pixels = 'PixelData' in tags
     # also without the mark
@@ -249,14 +253,15 @@ def read_tags(
 
 # %% ../nbs/92_film.ipynb #b830f595
 _CHEST = re.compile('CHEST|THORA|T[^ ]{1,2}RAX|TORA|LUNG|PECHO|BRUST|POITRINE|KLATKA')
-_SIDE = re.compile(r'\b(LL|RL|L?LAT|RLAT|LATERAL|OBLIQUE|LAO|RAO|LPO|RPO|LLO|RLO|LLD|RLD|DECUBITUS|PROFIL|PERFIL|SEITLICH)\b')
+_SIDE = re.compile(r'\b(LL|RL|L?LAT|RLAT|LATERAL|OBLIQUE|LAO|RAO|LPO|RPO|LLO|RLO|LLD|RLD|'
+                   r'DECUBITUS|PROFIL|PERFIL|SEITLICH)\b')
 _DESCRIPTIONS = 'SeriesDescription', 'ProtocolName', 'AcquisitionDeviceProcessingDescription'
 _FRONT = re.compile(r'\b(AP|PA|FRONTAL)\b')
 
 def _word(ds, tag):
     "What an element says, in capitals, ready to be shown; raises `ValueError` for no word"
     word = _text(ds, tag).upper() if tag in ds else ''
-    # with a damaged length, what follows is part of it, perhaps a name (27 begins letters of other alphabets)
+    # with a damaged length, what follows is part of it, perhaps a name (27 begins other alphabets)
     if re.search('[\0-\x1a\x1c-\x1f]', word): raise ValueError
     return re.sub('[^A-Z0-9 _-]', '?', word).strip()
 
@@ -266,7 +271,8 @@ def _meanings(ds, tag):
 
 def _is_side_view(ds, ignored):
     "Does the header say so? Descriptions count where the view itself does not"
-    def found(pattern, texts): return pattern.search(re.sub('[^A-Z0-9]', ' ', ' '.join(texts).upper()))
+    def found(pattern, texts):
+        return pattern.search(re.sub('[^A-Z0-9]', ' ', ' '.join(texts).upper()))
     rows = _text(ds, 'PatientOrientation') if 'PatientOrientation' in ds else ''
     if rows[:1] in ('A', 'P'): return True # they run from back to front, or from front to back
     view = [_word(ds, 'ViewPosition'), *_optional(ds, 'ViewCodeSequence', _meanings, [], ignored)]
@@ -286,8 +292,10 @@ def _objection(ds, ignored):
         return 'is not a frontal view', 'take the one that is marked AP or PA'
     if _word(ds, 'PresentationIntentType') == 'FOR PROCESSING':
         return 'is a raw detector image (FOR PROCESSING)', 'take the one that is FOR PRESENTATION'
-    if _word(ds, 'PresentationLUTShape') == 'INVERSE' and _word(ds, 'PhotometricInterpretation') == 'MONOCHROME2':
-        return 'is meant to be shown inverted (PresentationLUTShape INVERSE)', 'export it with air in black'
+    inverse = _word(ds, 'PresentationLUTShape') == 'INVERSE'
+    if inverse and _word(ds, 'PhotometricInterpretation') == 'MONOCHROME2':
+        return ('is meant to be shown inverted (PresentationLUTShape INVERSE)',
+                'export it with air in black')
 
 def _frames(ds, tag):
     "A whole number from 0; raises `ValueError` for none"
@@ -296,7 +304,7 @@ def _frames(ds, tag):
     return int(frames)
 
 def _check_header(ds, trust_header, ignored):
-    "What was overruled, or ''; raises `ValueError` for what is not a frontal chest X-ray in shades of grey"
+    "What was overruled, or ''; raises `ValueError` for what is no grey frontal chest X-ray"
     overruled = ''
     if objection := _objection(ds, ignored):
         claim, way = objection
@@ -335,7 +343,8 @@ def _stored_pixels(ds):
     if syntax == JPEGBaseline8Bit and ds.BitsStored != 8:
         raise ValueError # damage, at which GDCM would end the process
     extra = all(map(find_spec, ('gdcm', 'openjpeg')))
-    mend = 'export it uncompressed' if extra else "run: pip install 'cxr_nb[dicom]', or export it uncompressed"
+    uncompressed = 'export it uncompressed'
+    mend = uncompressed if extra else f"run: pip install 'cxr_nb[dicom]', or {uncompressed}"
     try: known = get_decoder(syntax).is_available
     except RuntimeError: known = False # pydicom does not even know its name
     if not known:
@@ -346,7 +355,8 @@ def _stored_pixels(ds):
     try: return ds.pixel_array
     except Exception as e:
         if not syntax.is_encapsulated: raise
-        raise _Unfit(f'is compressed and could not be decoded ({syntax.name}); copy it again, or {mend}') from e
+        raise _Unfit(f'is compressed and could not be decoded ({syntax.name}); '
+                     f'copy it again, or {mend}') from e
 
 def _high_bit(ds, tag):
     "The highest bit in use, from 0"
@@ -356,13 +366,14 @@ def _high_bit(ds, tag):
 
 def _padding(ds, tag):
     "The lowest and the highest number of pixels that lie outside the X-ray"
-    ends = [ds[t].value & (2**ds.BitsAllocated - 1) for t in (tag, 'PixelPaddingRangeLimit') if t in ds]
+    ends = [ds[t].value & (2**ds.BitsAllocated - 1)
+            for t in (tag, 'PixelPaddingRangeLimit') if t in ds]
     if ds.PixelRepresentation:
         ends = [e - 2**ds.BitsAllocated*(e >= 2**(ds.BitsAllocated - 1)) for e in ends]
     return min(ends), max(ends)
 
 def _bits_in_use(ds, numbers):
-    "The bits that the header says; or all, where the image is smoother with those above, which may hold an overlay"
+    "The header's bits; or all, where the image is smoother with those above (perhaps an overlay)"
     low = numbers & (2**ds.BitsStored - 1)
     if ds.PixelRepresentation: low = low - 2**ds.BitsStored*(low >= 2**(ds.BitsStored - 1))
     def roughness(image): return np.abs(np.diff(image)).sum()
@@ -386,15 +397,17 @@ def _grey_pixels(ds, ignored):
     counts = np.bincount(numbers[~outside], minlength=2**bits)
     return np.where(outside, np.uint8(0), _grey_levels(ds, counts, ignored)[numbers])
 
-_TAGS = ('Modality BodyPartExamined ViewPosition ViewCodeSequence PatientOrientation SeriesDescription ProtocolName '
-         'AcquisitionDeviceProcessingDescription PresentationIntentType PresentationLUTShape NumberOfFrames Rows Columns '
-         'SamplesPerPixel PhotometricInterpretation PlanarConfiguration BitsAllocated BitsStored HighBit '
-         'PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit ModalityLUTSequence RescaleSlope RescaleIntercept '
-         'VOILUTSequence VOILUTFunction WindowCenter WindowWidth PatientAge PatientBirthDate StudyDate BurnedInAnnotation '
-         'ExtendedOffsetTable ExtendedOffsetTableLengths PixelData').split()
+_TAGS = ('Modality BodyPartExamined ViewPosition ViewCodeSequence PatientOrientation '
+         'SeriesDescription ProtocolName AcquisitionDeviceProcessingDescription '
+         'PresentationIntentType PresentationLUTShape NumberOfFrames Rows Columns SamplesPerPixel '
+         'PhotometricInterpretation PlanarConfiguration BitsAllocated BitsStored HighBit '
+         'PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit ModalityLUTSequence '
+         'RescaleSlope RescaleIntercept VOILUTSequence VOILUTFunction WindowCenter WindowWidth '
+         'PatientAge PatientBirthDate StudyDate BurnedInAnnotation ExtendedOffsetTable '
+         'ExtendedOffsetTableLengths PixelData').split()
 
 def _read_dicom(opened, trust_header=True):
-    "A DICOM file as a grey image, mode 'L', and what to know about it; raises `ValueError` with what is wrong"
+    "A DICOM file in mode 'L', and what to know about it; raises `ValueError` with what is wrong"
     ignored = []
     try:
         ds = read_tags(opened, _TAGS)
@@ -404,14 +417,15 @@ def _read_dicom(opened, trust_header=True):
     except _Unfit: raise
     except Exception as e:
         raise _Unfit('is a DICOM file that is damaged or cut short; copy it again') from e
-    without = f"was read without its {', '.join(dict.fromkeys(ignored))} (empty, or without sense)" if ignored else ''
+    tags = ', '.join(dict.fromkeys(ignored))
+    without = f'was read without its {tags} (empty, or without sense)' if ignored else ''
     return Image.fromarray(grey), '; '.join(filter(None, [overruled, without, *_about_patient(ds)]))
 
 # %% ../nbs/92_film.ipynb #80744f35
 def _about_patient(ds):
     "What a reader of the answer should know about the patient, or about passing the picture on"
-    words = [_text(ds, tag) if tag in ds else '' for tag in ('PatientAge', 'PatientBirthDate', 'StudyDate', 'BurnedInAnnotation')]
-    age, born, taken, burned = words
+    tags = 'PatientAge', 'PatientBirthDate', 'StudyDate', 'BurnedInAnnotation'
+    age, born, taken, burned = [_text(ds, tag) if tag in ds else '' for tag in tags]
     if told := re.fullmatch(r'(\d+)Y?', age, re.A): years = int(told[1])
     # in months, weeks or days; or nothing is known
     elif age or not re.fullmatch(r'\d{16}', born + taken, re.A): years = 0
@@ -456,7 +470,8 @@ def _read_file(file, trust_header):
         with file.open('rb') as opened: # given a name, PIL 13 reads turned TIFFs wrongly
             start = opened.read(132)
             opened.seek(0)
-            im, warning = _read_dicom(opened, trust_header) if _starts_dicom(start) else (_read_plain(opened), '')
+            if _starts_dicom(start): im, warning = _read_dicom(opened, trust_header)
+            else: im, warning = _read_plain(opened), ''
         if len(set(im.getextrema())) == 1:
             raise _Unfit('has one single grey level; it shows nothing')
     except Exception as e: raise ValueError(f'{file} {_why(e, file)}.') from e
@@ -467,7 +482,7 @@ def read_image(
     file, # Path of an image or DICOM file
     trust_header=True, # Refuse what a DICOM header says is not a frontal chest X-ray?
 ) -> Image.Image: # Mode 'L', upright as its EXIF tag says
-    "Any image or DICOM file as a grey image; raises `ValueError` with the file's name for what cannot be judged"
+    "Any image or DICOM file as a grey image; raises `ValueError` naming one that cannot be judged"
     return _read_file(file, trust_header)[0]
 
 # %% ../nbs/92_film.ipynb #adb6ab11
@@ -475,7 +490,7 @@ def xray_warning(
     file, # Path of an X-ray that can be read
     trust_header=True, # As for `read_image`
 ) -> str: # Clauses, '' where there is nothing to say
-    "What a reader of the answer should know: what was overruled or ignored in a DICOM header, and about whom it is"
+    "What a reader should know: what was overruled or ignored in a DICOM header, and whom it is of"
     return _read_file(file, trust_header)[1] if is_dicom(file) else ''
 
 # %% ../nbs/92_film.ipynb #a6aff716
@@ -484,8 +499,9 @@ def read_xray(
     size=128, # Height and width of the square, pixels
     trust_header=True, # As for `read_image`
 ) -> np.ndarray: # Grey levels 0 to 255, (size, size), uint8
-    "The whole X-ray, squeezed: nothing is cut, nothing padded; raises `ValueError` as `read_image` does"
-    return np.asarray(read_image(file, trust_header).resize((size, size), Image.Resampling.BILINEAR))
+    "The whole X-ray, squeezed: nothing is cut, nothing padded; raises `ValueError` as `read_image`"
+    grey = read_image(file, trust_header)
+    return np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR))
 
 # %% ../nbs/92_film.ipynb #069d636b
 # another way of reading needs another name
@@ -507,6 +523,7 @@ def read_xrays(
     files,    # Paths of images or DICOM files
     size=128, # Height and width of the squares, pixels
     trust_header=True, # As for `read_image`
-) -> list:    # `read_xray` of each file, or in its place the sentence (str) that says why it cannot be judged
+) -> list:    # `read_xray` of each file, or the sentence (str) that says why it cannot be judged
     "Read many X-rays, several at a time"
-    return [why if square is None else square for square, why in read_noted(files, size, trust_header)]
+    noted = read_noted(files, size, trust_header)
+    return [why if square is None else square for square, why in noted]

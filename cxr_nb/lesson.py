@@ -9,7 +9,7 @@ __all__ = ['as_number', 'in_words', 'as_numbers', 'json', 'np', 'os', 'pd', 'plt
 # %% ../nbs/95_lesson.ipynb #47a4cba2
 import os, warnings
 os.environ['TQDM_DISABLE'] = '1' # no progress bars in a saved lesson
-if 'IN_TEST' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1') # lessons are tested at once
+if 'IN_TEST' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1') # lessons tested at once
 import json, tempfile
 from pathlib import Path
 import matplotlib.pyplot as plt

@@ -72,23 +72,25 @@ def _rng(seed, stream): # A numpy `Generator` of its own
 def _draw_body(seed): # Fields of `Patient`
     "Lengths of a body"
     u = _rng(seed, 0).uniform
-    return dict(width=u(7.8, 9.4), height=u(12.6, 15.), depth=u(5.2, 6.8), fat=u(.5, 1.5), apex=u(3.6, 4.8),
-                heart=u(.85, 1.12), thymus=u(0, 1), slope=u(6., 9.5), arms=u(0, 1), bone=u(.8, 1.25),
-                vessels=u(1., 1.6), bubble=u(0, 1))
+    return dict(width=u(7.8, 9.4), height=u(12.6, 15.), depth=u(5.2, 6.8), fat=u(.5, 1.5),
+                apex=u(3.6, 4.8), heart=u(.85, 1.12), thymus=u(0, 1), slope=u(6., 9.5),
+                arms=u(0, 1), bone=u(.8, 1.25), vessels=u(1., 1.6), bubble=u(0, 1))
 
 def _draw_film(seed, film, body): # How it was taken
     "Shape, position, breath and dose of one exposure; both lungs fit on it"
     spread = [.5, .5, .03, .05, .5, .4, .2, .04, .158]
-    dx, dy, lean, zoom, breath, turn, dose, bright, wide = _rng(seed, 100+film).normal(0, spread).tolist()
+    drawn = _rng(seed, 100+film).normal(0, spread).tolist()
+    dx, dy, lean, zoom, breath, turn, dose, bright, wide = drawn
     aspect = min(max(1.41*math.exp(wide), 1.), 2.)
-    half = (body['height'] + breath + 3.8)/2 # of the lungs' height, with the part behind the diaphragm
+    half = (body['height'] + breath + 3.8)/2 # of the lungs, with the part behind the diaphragm
     outer = body['width']*(1 + .06*abs(turn)) + abs(lean)*half
     zoom = min(1.1 + zoom, (_FIELD/2 - .3)/(half + abs(dy)), (aspect*_FIELD/2 - .3 - abs(dx))/outer)
-    return _Film(aspect, dx, body['apex'] + half + dy, lean, zoom, breath, turn, math.exp(dose), bright)
+    mid = body['apex'] + half + dy
+    return _Film(aspect, dx, mid, lean, zoom, breath, turn, math.exp(dose), bright)
 
 KINDS = ('normal', 'bacteria', 'virus') # Kinds of patient
-STRENGTH = dict(bacteria=(.7, 1.), virus=(.5, .9)) # Weakest and strongest lesion, share of the air replaced
-LOBES = dict( # Where bacteria settle: side (-1: the patient's right), place across and down the lung (0 to 1)
+STRENGTH = dict(bacteria=(.7, 1.), virus=(.5, .9)) # Weakest, strongest: share of the air replaced
+LOBES = dict( # Where bacteria settle: side (-1: patient's right), across and down the lung (0 to 1)
     right_upper=(-1, .5, .3), right_middle=(-1, .25, .72), right_lower=(-1, .55, .85),
     left_upper=(1, .5, .35), left_lower=(1, .5, .85), behind_heart=(1, .12, .88))
 
@@ -102,7 +104,8 @@ def _draw_lesion(seed, kind): # Fields of `Patient`
     side, across, down = list(LOBES.values())[r.integers(len(LOBES))]
     n = r.integers(4, 8)
     place = across + r.normal(0, .13, n), down + r.normal(0, .08, n)
-    return dict(strength=strength, spots=np.column_stack([np.full(n, side), *place, r.uniform(1.4, 3.2, n)]))
+    spots = np.column_stack([np.full(n, side), *place, r.uniform(1.4, 3.2, n)])
+    return dict(strength=strength, spots=spots)
 
 def make_patient(
     seed,          # Names the patient, an integer from 0
@@ -110,7 +113,8 @@ def make_patient(
     n_films=1,     # Exposures taken, 1 or more
 ) -> Patient:      # The same for the same arguments
     "A made-up patient; raises `ValueError` for an unknown kind or a number out of range"
-    if kind not in KINDS: raise ValueError(f'kind={kind!r} is unknown; take one of {", ".join(KINDS)}.')
+    if kind not in KINDS:
+        raise ValueError(f'kind={kind!r} is unknown; take one of {", ".join(KINDS)}.')
     if seed < 0: raise ValueError(f'seed={seed} is negative; take 0 or more.')
     if n_films < 1: raise ValueError(f'n_films={n_films}: a patient needs at least 1 X-ray.')
     body = _draw_body(seed)
@@ -205,7 +209,8 @@ def _heart(p, f, x, y): # Path through the heart and the great vessels, cm
     path = np.zeros_like(x)
     box = _box(x, y, 6*h + 1, cy - 12*h, cy + 1.5*h)
     x, y = x[box], y[box[0]]
-    parts = [_ellipsoid(x, y, cx + X*h, cy + Y*h, a*h, b*h, c*h, tilt) for X, Y, a, b, c, tilt in _HEART]
+    parts = [_ellipsoid(x, y, cx + X*h, cy + Y*h, a*h, b*h, c*h, tilt)
+             for X, Y, a, b, c, tilt in _HEART]
     path[box] = _union(*parts)
     return path
 
@@ -218,7 +223,7 @@ def _splat(px, py, w, shape): # Sums, an image
     fx = px - i
     low = w*(py - j)
     pixel = (j*n + i).ravel()
-    parts = {0: (w - low)*(1 - fx), 1: (w - low)*fx, n: low*(1 - fx), n + 1: low*fx} # by steps from `pixel`
+    parts = {0: (w - low)*(1 - fx), 1: (w - low)*fx, n: low*(1 - fx), n + 1: low*fx} # by step
     sums = sum(np.bincount(pixel + step, part.ravel(), h*n) for step, part in parts.items())
     return sums.reshape(h, n)[1:-1,1:-1].astype(np.float32)
 
@@ -255,21 +260,25 @@ def _ribs(p, f, n=150): # Middle lines (20, n, 3) and radii (n,), cm
     "Ten pairs of ribs, thinner in front where they turn to cartilage"
     a = np.linspace(radians(12), radians(128), n)[None] # the angle around the chest, from the spine
     s = (np.arange(10)[:,None] - .15)/8.7
-    fall = p.slope*(.45 + .55*_ramp(1.8*s))*(.5*a/pi + .25*(1 - np.cos(a))) - .35*np.sin(2*a)*(a < pi/2)
+    rise = .35*np.sin(2*a)*(a < pi/2)
+    fall = p.slope*(.45 + .55*_ramp(1.8*s))*(.5*a/pi + .25*(1 - np.cos(a))) - rise
     y = p.apex - 1.3 + s*(p.height + .6) + fall
     _, edge = _edges(p, np.clip((y - p.apex)/p.height, .035, 1.2))
     out = np.minimum(edge + .15, p.width + .2) - .9
-    def side(k): return np.stack([k*(.9 + out*np.sin(a))*(1 + .05*f.turn*k), y, p.depth*np.cos(a) + 0*y], -1)
+    def side(k):
+        return np.stack([k*(.9 + out*np.sin(a))*(1 + .05*f.turn*k), y, p.depth*np.cos(a) + 0*y], -1)
     return np.concatenate([side(-1), side(1)]), .46 - .16*_ramp((a[0] - 1.4)/.8)
 
-def _shoulders(p, f, n=190): # Middle lines of collar bones, shoulder blades and upper arms, (bones, n, 3), cm
+def _shoulders(p, f, n=190): # Middle lines of collar bones, blades, upper arms, (bones, n, 3), cm
     "Bones of both shoulders"
     t = np.linspace(0, 1, n)
     w, top = p.width, p.apex
     x0, y0, s, c = _arm_axis(p)
     def both(x, y, z=0):
-        return [np.stack([k*x + (.5*f.turn if z else 0), y + 0*t, z*np.sin(pi*t)], -1) for k in (-1, 1)]
-    collar = both(1.4 + t*(w - .9), top + 1.9 + .55*f.breath - (1.2 + 1.5*p.arms)*t + .35*np.sin(2*pi*t), .6)
+        return [np.stack([k*x + (.5*f.turn if z else 0), y + 0*t, z*np.sin(pi*t)], -1)
+                for k in (-1, 1)]
+    down = top + 1.9 + .55*f.breath - (1.2 + 1.5*p.arms)*t + .35*np.sin(2*pi*t)
+    collar = both(1.4 + t*(w - .9), down, .6)
     blade = (both(w + 1.1 - 1.2*t + .4*np.sin(pi*t), top + 1.2 + 6*t)
            + both(w + 1.2 - 4.2*t, top + .9 + 1.3*t - .5*np.sin(pi*t))
            + both(w - 3.2 + 3*t - .3*np.sin(pi*t), top + 2. + 5.2*t))
@@ -282,10 +291,12 @@ def _vertebrae(p, x, y): # Path through bone, cm
     v = np.abs((phase % 1)*2 - 1) # 0 in the middle of a block, 1 in the disc
     ax = np.abs(x)
     half = 1. + .024*y
-    block = _ramp((half*(.9 + .1*v*v) - ax)*5)*(.25 + .22*_ramp((.82 - v)*6) + .18*bell(v - .74, .08))
+    thick = .25 + .22*_ramp((.82 - v)*6) + .18*bell(v - .74, .08)
+    block = _ramp((half*(.9 + .1*v*v) - ax)*5)*thick
     pedicle = .28*bell(ax - .68*half, .2)*bell(v - .15, .3)
     spinous = .25*bell(x, .16)*bell(((phase + .35) % 1)*2 - 1, .45)
-    return block + pedicle + spinous + .22*_ramp(1 - 2.2*v)*_ramp((half + 1.1 - ax)*1.6)*_ramp(ax/half)
+    transverse = .22*_ramp(1 - 2.2*v)*_ramp((half + 1.1 - ax)*1.6)*_ramp(ax/half)
+    return block + pedicle + spinous + transverse
 
 def _spine(p, x, y): # Path through bone, cm
     "A column of vertebrae"
@@ -299,10 +310,11 @@ def _airways(p, f, n=90): # Middle lines (3, n, 3) and radii (3, 1), cm
     t = np.linspace(0, 1, n)
     fork = p.apex + .36*p.height
     x = -.25 + .35*f.turn
-    lines = [(x*t + .1*np.sin(3*t), -2 + (fork + 2)*t), (x - 1.9*t, fork + 1.9*t), (x + 2.6*t, fork + 1.7*t)]
+    lines = [(x*t + .1*np.sin(3*t), -2 + (fork + 2)*t), (x - 1.9*t, fork + 1.9*t),
+             (x + 2.6*t, fork + 1.7*t)]
     return np.stack([np.stack([a, b, 0*t], -1) for a, b in lines]), np.array([[.66], [.45], [.40]])
 
-def _twigs(r, side, x, y, angle, radius, length, n): # Middle lines (m, n, 3), radii (m, n), 2m starts
+def _twigs(r, side, x, y, angle, radius, length, n): # Lines (m, n, 3), radii (m, n), 2m starts
     "One generation of vessels"
     def two(v): return np.repeat(v, 2)
     m = len(x)
@@ -406,7 +418,8 @@ def landmarks(
         'right collar bone': collar[0, 100, :2], 'left collar bone': collar[1, 100, :2],
         'right rib': ribs[4, 95, :2], 'left rib': ribs[14, 95, :2],
         'right lung': (-4.6, p.apex + .55*h), 'left lung': (4.9, p.apex + .52*h),
-        'right hilum': (-2.7 + .3*f.turn, p.apex + .47*h), 'left hilum': (2.9 + .3*f.turn, p.apex + .45*h),
+        'right hilum': (-2.7 + .3*f.turn, p.apex + .47*h),
+        'left hilum': (2.9 + .3*f.turn, p.apex + .45*h),
         'aortic arch': (1.7*big + .45*f.turn, base - 8.5*big),
         'heart': (2.2*big + .45*f.turn, base - 2.8*big),
         'right diaphragm': dome(-side), 'left diaphragm': dome(side),
@@ -418,7 +431,7 @@ def landmarks(
 class Scanner:
     "A detector and its console; the default is the scanner of the training X-rays"
     blur: float = .6       # Standard deviation of the detector's blur, mm on the X-ray, 0 or more
-    photons: float = 35_000. # Photons per square millimetre before the patient; fewer make more noise
+    photons: float = 35_000. # Photons per mm² before the patient; fewer make more noise
     bright: float = 0.     # Brightness added, share of the grey scale, -1 to 1
     contrast: float = 1.   # Contrast relative to the training X-rays, above 0
     def shift(self,
@@ -428,7 +441,7 @@ class Scanner:
         return replace(self, blur=self.blur + .65*amount, bright=self.bright + .05*amount,
                        contrast=self.contrast - .1*amount)
 
-def _window(attenuation): # Offset and slope from attenuation to grey, and a slowly varying offset, an image
+def _window(attenuation): # Offset and slope from attenuation to grey, slowly varying offset (image)
     "The console's choice of greys"
     h, w = attenuation.shape
     chest = attenuation[::4,(w-h)//2:(w+h)//2:4]
@@ -499,7 +512,8 @@ def render_xray(
 ) -> np.ndarray:      # Greys 0 to 255, (height, width), uint8, bone white
     "Take an X-ray; raises `ValueError` for an X-ray, size or marker that does not exist"
     f = _check_film(patient, film, size)
-    if marker not in (None, *_LETTERS): raise ValueError(f'marker={marker!r} is unknown; take L, R or None.')
+    if marker not in (None, *_LETTERS):
+        raise ValueError(f'marker={marker!r} is unknown; take L, R or None.')
     attenuation, lung = _anatomy(patient, f, size)
     window = _window(attenuation)
     if lesion: attenuation = attenuation + (MU['soft'] - MU['lung'])*_lesion(patient, f, lung)
@@ -512,7 +526,7 @@ def lesion_mask(
     film=0,   # Index of the exposure, from 0
     size=192, # Height of the X-ray in pixels, 32 or more; the mask has the shape of `render_xray`
 ) -> np.ndarray: # True where the lesion attenuates, (height, width), bool; all False for a normal
-    "The truth about the lesion, which no real data set has; raises `ValueError` as `render_xray` does"
+    "The truth about the lesion, which no real data set has; raises `ValueError` as `render_xray`"
     f = _check_film(patient, film, size)
     x, y = _grid(f, size)
     return _lesion(patient, f, _air(patient, f, x, y, _body(patient, x, y))) > 0
@@ -534,7 +548,7 @@ def _file_name(kind, patient, film, image, seed): # Name in the official style
     return f'{"NORMAL2-" if seed % 2 else ""}IM-{patient:04d}-{film+1:04d}.jpeg'
 
 def _plan_class(split, viral, n, copies, films_per_patient, count, seed): # `_Planned` files
-    "Patients of one class of one split, until it has `n` X-rays; `viral` is a share, or None for normals"
+    "Patients of a split's class, until it has `n` X-rays; `viral` is a share, or None for normals"
     plan = []
     def name(kind, film, s):
         count['image'] += kind != 'normal'
@@ -557,14 +571,15 @@ def _plan_class(split, viral, n, copies, films_per_patient, count, seed): # `_Pl
 def _plan(n_train, n_test, train_prior, test_prior, val_films, films_per_patient, copies, seed):
     "Every file that `write_phantoms` makes of these options"
     count = dict(normal=0, bacteria=0, virus=0, image=0, seed=0)
-    splits = [('train', n_train, train_prior, .36, copies), # .36: share of viruses in the real test set
+    splits = [('train', n_train, train_prior, .36, copies), # .36: share of viruses in the real test
               ('val', val_films, .5, 0, 0),
               ('test', n_test, test_prior, .36, copies)]
     plan = []
     for split, n, prior, viral, share in splits:
         ill = round(n*prior)
         for kind, number in ((None, n - ill), (viral, ill)):
-            plan += _plan_class(split, kind, number, round(share*number), films_per_patient, count, seed)
+            repeats = round(share*number)
+            plan += _plan_class(split, kind, number, repeats, films_per_patient, count, seed)
     return plan
 
 # %% ../nbs/90_phantom.ipynb #35ac17a7
@@ -597,24 +612,27 @@ def write_phantoms(
     val_films=16,          # Files of val, half of them bacterial, none viral; 2 or more
     films_per_patient=1.4, # Mean number of X-rays of a patient, 1 to 10
     scanner_shift=0.,      # How far the test scanner differs from the train scanner, 0 to 1
-    copies=.01,            # Share of the files of train and test that repeat another to the byte, 0 to .5
+    copies=.01,            # Share of train and test files that repeat another to the byte, 0 to .5
     markers=.5,            # Share of X-rays with a letter L or R, 0 to 1
     lesions=True,          # False: the same X-rays with every lesion erased, under the same labels
-    size=192,              # Height of the X-rays in pixels, 32 or more; their width is 1 to 2 times as much
+    size=192,              # Height of X-rays, pixels, 32 or more; width is 1 to 2 times as much
     seed=0,                # Another seed is another data set, 0 or more
 ) -> Path:                 # The folder
-    "Write a data set of the official layout; raises `ValueError` for options out of range or a folder in use"
+    "Write a data set in official layout; `ValueError` for options out of range or a folder in use"
     path = Path(path)
     _check_options(
         path, n_train=(n_train, 4), n_test=(n_test, 4), val_films=(val_films, 2), size=(size, 32),
         seed=(seed, 0), train_prior=(train_prior, .01, .99), test_prior=(test_prior, .01, .99),
         films_per_patient=(films_per_patient, 1, 10), scanner_shift=(scanner_shift, 0, 1),
         copies=(copies, 0, .5), markers=(markers, 0, 1))
-    plan = _plan(n_train, n_test, train_prior, test_prior, val_films, films_per_patient, copies, seed)
+    plan = _plan(n_train, n_test, train_prior, test_prior, val_films, films_per_patient, copies,
+                 seed)
     for split in ('train', 'val', 'test'):
-        for finding in ('NORMAL', 'PNEUMONIA'): (path/split/finding).mkdir(parents=True, exist_ok=True)
+        for finding in ('NORMAL', 'PNEUMONIA'):
+            (path/split/finding).mkdir(parents=True, exist_ok=True)
     scanners = dict(train=Scanner(), val=Scanner(), test=Scanner().shift(scanner_shift))
-    jobs = (delayed(_write_film)(one, path, scanners[one.split], markers, lesions, size) for one in plan)
+    jobs = (delayed(_write_film)(one, path, scanners[one.split], markers, lesions, size)
+            for one in plan)
     workers = -1 if len(plan) > 100 else 1 # starting processes takes longer than a few X-rays
     done = Parallel(workers, return_as='generator_unordered')(jobs)
     for _ in tqdm(done, total=len(plan), desc='phantoms', mininterval=1, leave=False): pass
@@ -626,7 +644,7 @@ def lesion_masks(
     files,    # X-rays of `phantom_data`, paths or names
     **kwargs, # The options that the data set was made with
 ) -> list:    # For each X-ray, True where the lesion attenuates (height, width), bool
-    "The lesion masks of X-rays of a data set; raises `ValueError` for a file that these options do not make"
+    "Lesion masks of a data set's X-rays; raises `ValueError` for a file these options do not make"
     bound = inspect.signature(write_phantoms).bind('', **kwargs)
     bound.apply_defaults()
     options = bound.arguments
@@ -650,9 +668,10 @@ def write_dicom(
     **tags, # More tags by name, such as `ViewPosition='AP'`
 ):          # pydicom's `Dataset`
     "A phantom as a DICOM file, of an invented child"
-    from pydicom import Dataset # imported here, since it takes half a second, also where there is no DICOM
+    from pydicom import Dataset # here, since it takes half a second, also without DICOM
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+    from pydicom.uid import (
+        DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid)
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -91,7 +91,8 @@ def read_table(
     except csv.Error as e:
         raise ValueError(f'{file} is not a table ({e}); save it as CSV with a heading.') from e
     rows = [[cell.strip() for cell in line] for line in lines if any(map(str.strip, line))]
-    if not rows: raise ValueError(f'{file} is not a table, but empty; save it as CSV with a heading.')
+    if not rows:
+        raise ValueError(f'{file} is not a table, but empty; save it as CSV with a heading.')
     headings = pd.Series(rows.pop(0)).str.lower()
     twice = headings[headings.duplicated() & (headings != '')].tolist()
     if twice: raise ValueError(f'{file} has two columns {twice[0]}; leave one of them.')
@@ -100,7 +101,8 @@ def read_table(
         if not any(row[n:]): continue
         raise ValueError(f'{file} has {len(row)} cells in the row of {row[0]} and {n} headings; '
                          f'put text with {separator!r} in it in quotes.')
-    table = pd.DataFrame([row[:n] + ['']*(n - len(row)) for row in rows], columns=headings, dtype=str)
+    cells = [row[:n] + ['']*(n - len(row)) for row in rows]
+    table = pd.DataFrame(cells, columns=headings, dtype=str)
     return table.loc[:, (headings != '').to_numpy()]
 
 # %% ../nbs/94_sources.ipynb #20cfd042
