@@ -245,7 +245,7 @@ def cxr_report(
     adapt:str=None, # Write another classifier for X-rays of another place, beside the run's
     confidence:float=None, # Of --adapt: how sure the sensitivity is, above 0, below 1 (default: .9)
 ):
-    "Choose a finished run's operating point anew and report; or report on, adapt to another place"
+    "Choose a finished run's operating point anew, report; or report on or adapt to another place"
     _check_run(run, 'metrics.json', 'classifier.safetensors')
     if sensitivity is not None: check_share('sensitivity', sensitivity)
     _check_there(external or adapt, 'the folder that holds your X-rays')

@@ -166,7 +166,7 @@ def _window_kind(ds, tag):
     return kind
 
 def _windowed(values, center, width, kind, step):
-    "Values through a window, 0 to 1 and beyond (DICOM PS3.3, C.11.2.1.2 and 3); NaN without width"
+    "Values through a window, 0 to 1 and beyond (DICOM PS3.3, C.11.2.1.2, .3); NaN without width"
     # whose half and one are steps between whole numbers
     if kind == 'LINEAR' and not (step < 1 and width < 255):
         center -= .5
