@@ -128,7 +128,7 @@ def _counts(xrays):
     return xrays.groupby('split', sort=False).agg(**wanted)
 
 def _prior_shift(xrays):
-    "How far the prior moves from train to test in the logit, and the 95 % interval by patient"
+    "How far the prior moves from train to test in the logit, and the 95% interval by patient"
     both = xrays[xrays.split.isin(['train', 'test'])]
     terms = np.c_[np.ones(len(both)), both.split == 'test']
     fit = GLM(both.positive.astype(float), terms, family=Binomial())
@@ -248,7 +248,7 @@ def _plot_floor(floor, ax=None): # The matplotlib axes
     title = (f'Image statistics alone: {best.replace("_", " ")} is best on train, '
              f'{floor.train[best]:.2f}')
     if floor.test.notna().any(): title += f', and reaches {floor.test[best]:.2f} on the test'
-    ax.set(title=title, xlabel='AUROC, with 95 % interval by patient')
+    ax.set(title=title, xlabel='AUROC, with 95% interval by patient')
     return ax
 
 # %% ../nbs/10_audit.ipynb #270a1129
@@ -365,7 +365,7 @@ def _plot_shift(moved, ax=None): # The matplotlib axes
     ax.invert_yaxis()
     most = moved.loc[(moved.chance - .5).abs().idxmax()]
     ax.set(title=f'Test against train: {most.property} of {most.finding} moved most',
-           xlim=(-.03, 1.03), xlabel='chance that a test X-ray has more of it, 95 % interval')
+           xlim=(-.03, 1.03), xlabel='chance that a test X-ray has more of it, 95% interval')
     return ax
 
 # %% ../nbs/10_audit.ipynb #2c31a2df
@@ -540,7 +540,7 @@ def _list(lines):
     return '<ul>' + ''.join(f'<li>{html.escape(line)}</li>' for line in lines) + '</ul>'
 
 _AUROC = ('AUROC: .5 tells nothing, 1 tells the classes apart without a mistake; '
-          'low and high are the ends of its 95 % interval over patients.')
+          'low and high are the ends of its 95% interval over patients.')
 _EXPLAINED = {
     'What should change your plans': 'Each sentence comes from a table below.',
     'Made by what': (

@@ -136,7 +136,7 @@ def _random_fields(n, size, seed=0): # (n, size, size), uint8
 def fit_input_check(
     clf,    # A `Classifier`
     train,  # Squares of the training X-rays (X-rays, size, size), uint8
-    valid,  # Squares of held-out X-rays, of which the limit rejects .2 %
+    valid,  # Squares of held-out X-rays, of which the limit rejects .2%, and at least one
 ) -> InputCheck:
     "Tell X-rays from the same turned, inverted, halved, paired, dark or pale, and random fields"
     r = np.random.default_rng(0)

@@ -243,6 +243,9 @@ def cxr_report(
     by:str=None, # Columns to split the rates by, such as sex,view; default: as before, or all known
     external:str=None, # Report on X-rays of another place: a folder, or a table of labels in it
     adapt:str=None, # Write another classifier for X-rays of another place, beside the run's
+    file_column:str=None, # Heading of the files in the other place's table
+    label_column:str=None, # Heading of its labels
+    patient_column:str=None, # Heading of its patients
     confidence:float=None, # Of --adapt: how sure the sensitivity is, above 0, below 1 (default: .9)
 ):
     "Choose a finished run's operating point anew, report; or report on or adapt to another place"
@@ -255,9 +258,14 @@ def cxr_report(
     if external and sensitivity:
         raise ValueError('--external chooses nothing; leave out --sensitivity.')
     if confidence and not adapt: raise ValueError('--confidence goes with --adapt.')
-    if external: return _print_external(run, _read(external, positive=positive), by)
+    columns = dict(file_column=file_column, label_column=label_column,
+                   patient_column=patient_column)
+    if external or adapt: table = _read(external or adapt, positive=positive, **columns)
+    elif any(columns.values()):
+        raise ValueError('--file-column, --label-column and --patient-column describe '
+                         'another place; add --external or --adapt.')
+    if external: return _print_external(run, table, by)
     if adapt:
-        table = _read(adapt, positive=positive)
         return _print_adapted(run, table, sensitivity or .95, confidence or .9)
     print('Reporting ...', flush=True)
     from cxr_nb.run import report_run
@@ -457,6 +465,10 @@ def cxr_audit(
     path:str=None, # Folder of X-rays, or a table of labels in it; default: CXR_DATA, else phantoms
     *,
     labels:str=None, # Table of labels; default: labels.csv in the folder, else its class folders
+    file_column:str=None, # Heading of the table's files
+    label_column:str=None, # Heading of its labels
+    patient_column:str=None, # Heading of its patients
+    split_column:str=None, # Heading of its splits
     positive:list=None, # Positive class, or several; default: the only one not called normal
     negative:list=None, # Negative class, or several; default: all that are not positive
     out:str=None, # New folder of the report; default: audits/<time>-<name>
@@ -467,7 +479,9 @@ def cxr_audit(
     print('Auditing ...', flush=True)
     from cxr_nb.auditing import audit
     from cxr_nb.files import new_folder
-    table = _read(path, labels=labels, positive=positive, negative=negative)
+    table = _read(path, labels=labels, positive=positive, negative=negative,
+                  file_column=file_column, label_column=label_column,
+                  patient_column=patient_column, split_column=split_column)
     with new_folder(out, 'audits', table.attrs['name']) as folder: # before minutes of measuring
         findings = audit(table, out=folder)
     flags = [f'- {f}' for f in findings['flags'] or ['Nothing flagged.']]

@@ -79,7 +79,7 @@ def auroc_interval(
     truth,    # True where the X-ray is positive (X-rays,)
     patients, # Patient of each X-ray (X-rays,)
     n=2000,   # Resamples
-) -> tuple:   # AUROC and the ends of its 95 % interval, each 0 to 1
+) -> tuple:   # AUROC and the ends of its 95% interval, each 0 to 1
     "AUROC with a bootstrap over patients; `ValueError` for one class, NaN, or under ten patients"
     scores = np.asarray(scores, float)
     truth = np.asarray(truth, bool)
@@ -210,7 +210,7 @@ def read_predictions(
 def decisions(
     preds, # `Predictions`
     point=OperatingPoint(), # Threshold
-) -> tuple: # (called positive, called negative), each (X-rays,), bool; both False where rejected
+) -> tuple: # (positive, negative), each (X-rays,), bool; both False where rejected
     "What is called at a threshold"
     over = preds.probs >= point.threshold
     return over & ~preds.rejected, ~over & ~preds.rejected
@@ -270,7 +270,7 @@ def design_effect(
 def rate_interval(
     right,    # Does each X-ray count? (X-rays,), bool
     patients, # Patient of each X-ray (X-rays,)
-) -> tuple:   # Share, and the ends of its 95 % interval, each 0 to 1; NaN where there is no X-ray
+) -> tuple:   # Share, and the ends of its 95% interval, each 0 to 1; NaN where there is no X-ray
     "Wilson's interval for as many X-rays as these patients are worth"
     if not len(right): return np.nan, np.nan, np.nan
     whose = np.unique(np.asarray(patients, str), return_inverse=True)[1]
@@ -340,7 +340,7 @@ def metrics_table(
     preds,  # `Predictions`
     point=OperatingPoint(), # Threshold, taken as given; see `choice_interval` for its luck
     n=2000, # Resamples
-) -> pd.DataFrame: # A row per metric: value, and the ends of its 95 % interval
+) -> pd.DataFrame: # A row per metric: value, and the ends of its 95% interval
     "Every metric with an interval that keeps patients whole; `ValueError` for under ten patients"
     rates = _rate_intervals(preds, point)
     balanced = _mean_of(rates['sensitivity'], rates['specificity'])
@@ -355,7 +355,7 @@ def metrics_table(
 @dataclass
 class Comparison:
     "Two networks on the same X-rays"
-    table:pd.DataFrame # A row per metric: a, b, difference (b - a), ends of its 95 % interval
+    table:pd.DataFrame # A row per metric: a, b, difference (b - a), ends of its 95% interval
     only_a:int         # X-rays that only the first has right
     only_b:int         # X-rays that only the second has right
     p:float            # Permutation test by patient: chance of such a difference between equals
@@ -417,7 +417,7 @@ def compare_models(
 _ENOUGH = 10 # patients behind a number
 
 def _bands(numbers):
-    "Bands with round ends over the middle 98 %, so that a mistyped age of 414 makes no band"
+    "Bands with round ends over the middle 98%, so that a mistyped age of 414 makes no band"
     low, high = numbers.quantile([.01, .99])
     ends = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high)[1:-1]
     shown = [f'{end:.10g}' for end in ends] # dates such as 20190301, too
@@ -552,7 +552,7 @@ def plot_strata(
              for (_, stratum, metric), xrays in shown.xrays.items()]
     ax.set(yticks=range(len(shown)), yticklabels=names, ylim=(len(shown) - .4, -.6),
            xlim=(None, 1.01), title='Where does it fail?',
-           xlabel='rate, with 95 % interval by patient')
+           xlabel='rate, with 95% interval by patient')
     ax.grid(axis='x', alpha=.4)
     return ax
 
@@ -629,7 +629,7 @@ def plot_curves(
     preds, # `Predictions`
     point=OperatingPoint(), # Marked on both curves
 ): # Two matplotlib axes
-    "ROC and precision-recall curve with 95 % bands over patients"
+    "ROC and precision-recall curve with 95% bands over patients"
     axs = plt.subplots(1, 2, figsize=(8, 3.6), layout='constrained')[1]
     W = np.vstack([np.ones(len(preds.truth)), bootstrap_weights(preds.patients, 300)])
     grid = np.linspace(0, 1, 201)
@@ -642,7 +642,7 @@ def plot_curves(
                                    (axs[1], pr, at['sensitivity'], at['PPV'], 'average precision')):
         ends = f'{table.low[name]:.3f} to {table.high[name]:.3f}'
         ax.fill_between(grid, *np.nanpercentile(curves[1:], [2.5, 97.5], axis=0), alpha=.25,
-                        label='95 % of resamples')
+                        label='95% of resamples')
         ax.plot(grid, curves[0], label=f'{name} {at[name]:.3f} ({ends})')
         ax.plot(x, y, 'o', color='C3', label=f'threshold {point.threshold:.2f}')
         ax.set(xlim=(-.02, 1.02), ylim=(-.02, 1.02))

@@ -183,7 +183,7 @@ def _canonical(table, book, columns):
         if column not in table:
             headings = ', '.join(table)
             raise ValueError(f'{book} has no column `{column}`; its columns are {headings}. Rename '
-                             f'the right one, or name it to cxr_train with --{column}-column.')
+                             f'the right one, or name it with --{column}-column.')
     return table
 
 def _note_left_out(notes, n, why):
@@ -276,7 +276,7 @@ def read_dataset(
     source=None,   # Folder of X-rays, or a table in it; default: `CXR_DATA`, else the phantoms
     labels=None,   # Table of labels; default: `labels.csv` in the folder, else its class folders
     positive=None, # Positive class, or several; default: the only one that is not called normal
-    negative=None, # Negative class, or several; default: all that are not positive
+    negative=None, # Negative class, or several; default: the others; with several labels, normal
     file_column=None,    # Heading of the table's files; default: file
     label_column=None,   # Heading of its labels; default: label
     patient_column=None, # Heading of its patients; default: patient
@@ -349,7 +349,8 @@ def _faults(table):
                'name their patients in a table (patients.csv, or a column `patient`).')
         return
     if 'test' not in patients:
-        yield 'There is no test split; hold one out with --test-share .2, or add a folder test/.'
+        yield ('There is no test split; hold one out with --test-share .2 '
+               "(in Python: hold_out(table, .2, split='test')), or add a folder test/.")
     for one, other in (('train', 'valid'), ('train', 'test'), ('valid', 'test')):
         both = sorted(patients.get(one, set()) & patients.get(other, set()))
         if not both: continue

@@ -108,8 +108,8 @@ _SPLITS = dict(valid='validation')
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    "The probability from which an X-ray is called positive, and how that was chosen"
-    threshold:float=.5 # X-rays at or above it are called positive, 0 to 1
+    "The probability from which an X-ray is classified positive, and how that was chosen"
+    threshold:float=.5 # X-rays at or above it are classified positive, 0 to 1
     rule:str='one half, by convention' # What it was chosen for
     split:str='nothing' # What it was chosen on
     images:int=0        # How many X-rays that were

@@ -95,7 +95,7 @@ def score_table(
     scores,   # A row per X-ray, a column per measure, as from `map_scores`
     patients, # Patient of each X-ray (X-rays,)
     n=2000,   # Resamples
-) -> pd.DataFrame: # A row per measure: value, and the ends of its 95 % interval
+) -> pd.DataFrame: # A row per measure: value, and the ends of its 95% interval
     "Means over X-rays with intervals over patients; raises `ValueError` below ten patients"
     weights = bootstrap_weights(patients, n)
     rows = {}

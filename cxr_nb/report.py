@@ -251,14 +251,14 @@ def model_card(
 - **Classes:** {', '.join(record['vocab'])}; positive: {positive}.
 - **Out of scope:** X-rays of other people, hospitals and machines than described here,
   other views, other findings.
-  How it performs there is unknown where *External test* does not say it, and likely worse.
+  How it performs there is unknown unless *External test* says so, and probably worse.
 - **Finished:** {record['finished']};
   cxr_nb {versions['cxr_nb']}, timm {versions['timm']}, torch {versions['torch']}.
 
 ## Data
 `{data['name']}` (fingerprint {data['fingerprint']}):
 {data['train']} X-rays to train, {data['valid']} to validate,
-{data['test']} of {report['test_patients']} patients to test.
+{data['test']} to test, of {report['test_patients']} patients.
 {notes}
 
 {_owner_rows(data['card'])}
@@ -277,7 +277,7 @@ The input check rejects X-rays that do not look like the training X-rays:
 | --- | --- | --- | --- |
 {_matrix_rows(report['test_calls'], positive)}
 
-## Test, at the operating point (95 % intervals over patients)
+## Test, at the operating point (95% intervals over patients)
 | metric | value | interval |
 | --- | --- | --- |
 {_metric_rows(internal)}

@@ -39,9 +39,13 @@ def recipe_split(
     table,  # As from `read_dataset`
     recipe, # A `Recipe`
 ) -> pd.DataFrame: # The same rows, those of validation as 'valid'
-    "Mark the validation rows that a recipe asks for"
+    "Mark the validation rows that a recipe asks for; raises `ValueError` for a split that is not there"
     if (table.split == 'valid').any(): return table
-    if recipe.valid_name: return table.assign(split=table.split.replace(recipe.valid_name, 'valid'))
+    if recipe.valid_name:
+        if not (table.split == recipe.valid_name).any():
+            raise ValueError(f'There is no split {recipe.valid_name} to validate on; '
+                             "with --valid-name '' patients of train are held out.")
+        return table.assign(split=table.split.replace(recipe.valid_name, 'valid'))
     return hold_out(table, recipe.valid_pct, recipe.split_seed)
 
 def recipe_dls(
@@ -74,15 +78,14 @@ def fit_recipe(
     cbs=(), # Callbacks for the epochs that count
 ): # Nothing
     "Start the head from frozen features, or train it alone; then train all of it"
-    if recipe.head == 'linear':
-        start_head(learn)
-        cbs = [KeepNorms(), *cbs]
+    keep = [KeepNorms()] if recipe.head == 'linear' else []
+    if keep: start_head(learn)
     if recipe.freeze_epochs:
         learn.freeze()
-        learn.fit_one_cycle(recipe.freeze_epochs, recipe.lr, wd=recipe.wd)
+        learn.fit_one_cycle(recipe.freeze_epochs, recipe.lr, wd=recipe.wd, cbs=keep)
         learn.unfreeze()
     rates = slice(recipe.lr*recipe.body_lr, recipe.lr)
-    if recipe.epochs: learn.fit_one_cycle(recipe.epochs, rates, wd=recipe.wd, cbs=cbs)
+    if recipe.epochs: learn.fit_one_cycle(recipe.epochs, rates, wd=recipe.wd, cbs=[*keep, *cbs])
 
 # %% ../nbs/09_run.ipynb #cedbc2fd
 def _short(lines):
@@ -159,7 +162,8 @@ def _check_model(recipe):
 def _begin(table, recipe, seeds, sensitivity):
     "What has to be the same when a run is resumed, and the versions and machine it began with"
     held = _short(table.file[table.split == 'valid'])
-    trained_on = fingerprint(_trained_on(table))
+    rows = _trained_on(table)
+    trained_on = _short([fingerprint(rows), *rows.label])
     return dict(attrs=table.attrs, recipe=asdict(recipe), seeds=seeds,
                 target_sensitivity=sensitivity, fingerprint=trained_on, held=held, **environment())
 
@@ -504,7 +508,8 @@ def first_run(
 ) -> Path:     # Folder of the run, in the cache folder; treat it as read-only
     "The default recipe's run on a data set: trained once per version of the code, then found again"
     table = _prepare(source, RECIPES['default'])
-    key = _short([*map(_code, _MODULES), fingerprint(table), *table.split, *table.patient])
+    key = _short([*map(_code, _MODULES), fingerprint(table),
+                  *table.label, *table.split, *table.patient])
     out = cache_folder()/f'run-{key}'
     cache_folder().mkdir(parents=True, exist_ok=True)
     with FileLock(f'{out}.lock'): # a second process waits

@@ -191,7 +191,8 @@ def fit_site(
     probs = expit(logit(np.clip(preds.probs, 1e-300, 1 - 1e-16)) + shift)
     shifted = replace(preds, probs=np.where(preds.rejected, 0, probs)) # rejected: never found
     again = (patients.duplicated() & preds.truth).to_numpy()
-    point = choose_threshold(shifted[~again], sensitivity, confidence=confidence)
+    point = choose_threshold(shifted[~again], sensitivity, confidence=confidence,
+                             consent='I choose on the test') # a place may have that name
     _, negative = decisions(shifted, point)
     return shift, replace(point, specificity=float(negative[~preds.truth].mean()))
 

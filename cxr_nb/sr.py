@@ -80,7 +80,7 @@ def _content(clf, answer, evidence):
     threshold = 'THRESHOLD', '99CXRNB', 'Positive from this probability'
     values = [share(threshold, clf.point.threshold)]
     if answer.call != 'rejected':
-        values.insert(0, share(('2931005', 'SCT', 'Probability'), answer.probability))
+        values.insert(0, share(('PROBABILITY', '99CXRNB', 'Probability'), answer.probability))
     call = sr.QualitativeEvaluation(code('CALL', '99CXRNB', 'Call'), code(*_CALLS[answer.call]))
     source = sr.SourceImageForMeasurementGroup(evidence.SOPClassUID, evidence.SOPInstanceUID)
     group = sr.MeasurementsAndQualitativeEvaluations(

@@ -134,7 +134,7 @@ def choice_interval(
     n=2000, # Resamples
     seed=0, # Of the random numbers
 ) -> pd.DataFrame: # Rows sensitivity and specificity: value, low, high
-    "Rates with 95 % intervals that hold the luck of the choice; `ValueError` as `choose_threshold`"
+    "Rates with 95% intervals that hold the luck of the choice; `ValueError` as `choose_threshold`"
     point = choose_threshold(valid, sensitivity)
     asked = dict(sensitivity=sensitivity)
     parts = np.array_split(bootstrap_weights(valid.patients, n, seed), -(-n//100)) # saves memory

@@ -7,7 +7,7 @@ const entries = []; // {number, file, row, ms, and why, or a warning, oodScore, 
 let shown = null, ready = false, threshold = words.threshold;
 let sorting = {by: 'number', down: false};
 
-const percent = v => `${(100*v).toFixed(v > 0 && v < 1 ? 1 : 0)} %`;
+const percent = v => `${(100*v).toFixed(v > 0 && v < 1 ? 1 : 0)}%`;
 const short = v => v.toFixed(3);
 const callOf = f => f.why ? 'rejected' : f.probability >= threshold ? 'positive' : 'negative';
 const ODD = 'does not look like the X-rays it was trained on (turned, inverted, a half, a pair, or not a chest X-ray)';
@@ -94,7 +94,7 @@ function showPoint() {
   $('valid').textContent = table
     ? `On ${valid.images} validation X-rays: sensitivity ${percent(at[0])}, specificity ${percent(at[1])}. Rejected X-rays count as errors.`
     : 'No predictions came with this page, so it cannot say what a threshold is worth.';
-  const rate = ([v, low, high]) => `${percent(v)} (95 % interval ${percent(low)} to ${percent(high)})`;
+  const rate = ([v, low, high]) => `${percent(v)} (95% interval ${percent(low)} to ${percent(high)})`;
   $('test').textContent = !test ? '' : own ? 'What your threshold is worth on the test was not measured.'
     : `On ${test.images} test X-rays of ${test.patients} patients: sensitivity ${rate(test.sensitivity)}, specificity ${rate(test.specificity)}. On other X-rays, likely worse.`;
   if (table) Object.assign($('valid').dataset, {sensitivity: at[0], specificity: at[1]});

@@ -43,7 +43,7 @@ function paintAll() {
     channel.setAttribute('intercept', state.inverted ? 1 - start : start);
   }
   $('view').classList.toggle('zoomed', view.zoom > 1 || state.windowing);
-  $('window-shown').textContent = `${Math.round(100*at.scale*devicePixelRatio)} %, window ${Math.round(view.width)}, level ${Math.round(view.level)}`;
+  $('window-shown').textContent = `${Math.round(100*at.scale*devicePixelRatio)}%, window ${Math.round(view.width)}, level ${Math.round(view.level)}`;
   Object.assign($('view').dataset, {zoom: view.zoom, x: view.x, y: view.y, width: view.width, level: view.level,
     inverted: state.inverted, map: state.map});
   for (const [id, on] of [['map-key', state.map], ['invert', state.inverted], ['windowing', state.windowing]])
