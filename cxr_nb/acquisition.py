@@ -17,6 +17,7 @@ from scipy.stats import chi2_contingency, fisher_exact, mannwhitneyu
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from statsmodels.stats.multitest import multipletests
+from .files import counted
 from .film import is_dicom, read_tags
 from .confidence import auroc_interval
 
@@ -349,8 +350,8 @@ def _cell_sentences(machines, names):
                f'{names[there]} and {row[lacks]} {names[lacks]}: {_BLIND}.{_in_test(row, names)}')
     new = [row for row in machines if not row['positive'] + row['negative']]
     if count := sum(row['test_positive'] + row['test_negative'] for row in new):
-        yield (f'{count} test X-rays come from {len(new)} machine(s) that train does not have, '
-               f'such as {new[0]["machine"]}.')
+        yield (f"{counted(count, 'test X-ray')} from {counted(len(new), 'machine')} "
+               f'that train does not have, such as {new[0]["machine"]}.')
 
 def _stamp_sentences(stamps, names):
     for row in stamps[:5]:

@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
+from .files import counted
 from .film import is_dicom, read_xray, read_image
 from .dataset import class_name, read_dataset
 from .acquisition import FACTS, audit_acquisition, read_facts, sharp_marks
@@ -378,7 +379,7 @@ def _some(names):
 def _flags_of_files(found):
     "Sentences on files and patients"
     if unreadable := list(found['unreadable']):
-        yield (f'{len(unreadable)} file(s) cannot be read: {_some(unreadable)}. '
+        yield (f"{counted(len(unreadable), 'file')} cannot be read: {_some(unreadable)}. "
                'Copy them again or remove them.')
     moved, low, high = found['prior_shift'] or (0, 0, 0)
     if low > 0 or high < 0:
@@ -386,18 +387,19 @@ def _flags_of_files(found):
                'from train to test. Choose thresholds with that in mind.')
     for pair in found['shared_patients']:
         if pair['patients']:
-            yield (f"{pair['patients']} patient(s) are in both {pair['split']} "
-                   f"and {pair['other']}: {_some(pair['ids'])}. Move each to one side.")
+            yield (f"In both {pair['split']} and {pair['other']}: "
+                   f"{counted(pair['patients'], 'patient')} ({_some(pair['ids'])}). "
+                   'Move each to one side.')
     if groups := found['same_bytes']:
-        yield (f'{len(groups)} group(s) of files are the same to the byte, '
+        yield (f"The same to the byte: {counted(len(groups), 'group')} of files, "
                f"such as {' and '.join(groups[0])}. Keep one of each.")
     if groups := found['one_film_two_patients']:
-        yield (f"{len(groups)} of these group(s) belong to more than one patient, "
+        yield (f"Of more than one patient: {counted(len(groups), 'group')} of these, "
                f"such as {' and '.join(groups[0])}. The ids cannot both be right.")
     if pairs := found['near_copies']:
         splits, classes = [sum(not pair[key] for pair in pairs)
                            for key in ('same_split', 'same_finding')]
-        yield (f'{len(pairs)} pair(s) of X-rays look the same, {splits} of them across splits '
+        yield (f"X-rays that look the same: {counted(len(pairs), 'pair')}, {splits} across splits "
                f"and {classes} across classes, such as {pairs[0]['file']} "
                f"and {pairs[0]['other']}. Look at them.")
 

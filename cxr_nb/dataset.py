@@ -15,7 +15,7 @@ from fastcore.meta import delegates
 from filelock import FileLock
 from sklearn.model_selection import StratifiedGroupKFold
 from .phantom import write_phantoms
-from .files import cache_folder
+from .files import cache_folder, counted
 from .film import is_xray_file
 from .sources import (
     check_once, check_patients, describe_others, find_xrays, match_files, patients_of, printable,
@@ -251,10 +251,11 @@ def _read_labels(folder, book, columns, positive, negative, notes):
         raise ValueError(f'None of the {len(table)} files that {book} names is in {folder}, '
                          f'such as {example}; name the folder that holds the images.')
     if missing.any():
-        notes.append(f'{missing.sum():,} rows of {book.name} name files that are not there, '
-                     f'such as {table.file[missing].iloc[0]}.')
+        notes.append(f"{counted(missing.sum(), 'row')} of {book.name} with a file "
+                     f'that is not there, such as {table.file[missing].iloc[0]}.')
     unnamed = len(set(xrays) - set(table.path[~missing]))
-    if unnamed: notes.append(f'{unnamed:,} X-rays of {folder.name} are not named in {book.name}.')
+    if unnamed:
+        notes.append(f"{counted(unnamed, 'X-ray')} of {folder.name} without a row in {book.name}.")
     table = table[~missing]
     for column in ('patient', 'split'):
         if column in table: check_once(table, column, book)
@@ -354,7 +355,7 @@ def _faults(table):
     for one, other in (('train', 'valid'), ('train', 'test'), ('valid', 'test')):
         both = sorted(patients.get(one, set()) & patients.get(other, set()))
         if not both: continue
-        yield (f'{len(both)} patients are in both {one} and {other} ({some(both)}); '
+        yield (f"In both {one} and {other}: {counted(len(both), 'patient')} ({some(both)}); "
                'move each to one side.')
     for split in ('train', 'valid', 'test'):
         rows = table[table.split == split]
@@ -364,7 +365,7 @@ def _faults(table):
             yield f'{split} has no X-rays of {some(lacks)}; it needs all classes.'
         elif rows.patient.nunique() < 10 and split != 'train':
             way = '--valid-pct .3 holds out more' if split == 'valid' else 'add X-rays'
-            yield (f'{split} has {rows.patient.nunique()} patients; '
+            yield (f"{split} has {counted(rows.patient.nunique(), 'patient')}; "
                    f'a report needs 10 or more ({way}).')
 
 def check_dataset(

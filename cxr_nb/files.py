@@ -19,6 +19,14 @@ def cache_folder() -> Path: # It need not exist yet
     "Where made data is kept: `CXR_CACHE` or the user's cache folder"
     return Path(os.environ.get('CXR_CACHE') or user_cache_path('cxr_nb'))
 
+# %% ../nbs/91_files.ipynb #a1c0de02
+def counted(
+    n,    # How many
+    noun, # In the singular, such as 'X-ray'
+) -> str: # Such as '1 X-ray' or '2,000 X-rays'
+    "A number and its noun, in the singular or the plural"
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
 # %% ../nbs/91_files.ipynb #bae9473f
 def file_stamp(
     file, # Path of a file

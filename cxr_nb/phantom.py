@@ -394,7 +394,7 @@ def _check_film(patient, film, size): # How it was taken
     "The exposure asked for; raises `ValueError` where there is none"
     if size < 32: raise ValueError(f'size={size} is too small for a chest; take 32 pixels or more.')
     if not 0 <= film < len(patient.films):
-        raise ValueError(f'film={film}: patient {patient.seed} has {len(patient.films)} X-ray(s), '
+        raise ValueError(f'film={film}: patient {patient.seed} has only {len(patient.films)}, '
                          'counted from 0; ask make_patient for more with n_films.')
     return patient.films[film]
 

@@ -22,7 +22,7 @@ from fastai.vision.all import (
 from fastcore.imports import IN_NOTEBOOK
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
-from .files import cache_folder, check_share, new_folder
+from .files import cache_folder, check_share, counted, new_folder
 from .checkpoint import Checkpoint
 from .sources import cached_squares
 from .dataset import check_dataset, hold_out, read_dataset
@@ -39,7 +39,7 @@ def recipe_split(
     table,  # As from `read_dataset`
     recipe, # A `Recipe`
 ) -> pd.DataFrame: # The same rows, those of validation as 'valid'
-    "Mark the validation rows that a recipe asks for; raises `ValueError` for a split that is not there"
+    "Mark the validation rows that a recipe asks for; raises `ValueError` for a missing split"
     if (table.split == 'valid').any(): return table
     if recipe.valid_name:
         if not (table.split == recipe.valid_name).any():
@@ -125,10 +125,10 @@ def _read_table(folder, attrs):
     gone = ~table.path.map(Path.is_file)
     lost = table.file[gone & (table.split != 'test')]
     if len(lost):
-        raise ValueError(f'{len(lost)} X-rays of {folder} are not in {home}, '
+        raise ValueError(f"{home} lacks {counted(len(lost), 'X-ray')} of {folder}, "
                          f'such as {lost.iloc[0]}; restore them, or name another --out.')
     table = table[~gone].reset_index(drop=True)
-    notes = [f'{gone.sum()} X-rays of the test are no longer there.'] if gone.any() else []
+    notes = [f"No longer there: {counted(gone.sum(), 'X-ray')} of the test."] if gone.any() else []
     table.attrs = {**attrs, 'notes': attrs['notes'] + notes}
     return table
 
@@ -143,7 +143,8 @@ def _prepare(source, recipe):
     unused = (table.split == 'val').sum()
     table = table[table.split.isin(['train', 'valid', 'test'])].reset_index(drop=True)
     if unused:
-        note = f'{unused} X-rays of the split val are not used; --valid-name val validates on them.'
+        note = (f"Not used: {counted(unused, 'X-ray')} of the split val; "
+                '--valid-name val validates on them.')
         table.attrs['notes'] = [*table.attrs['notes'], note]
     check_dataset(table)
     data_card(table.attrs['folder'])
@@ -175,14 +176,12 @@ def _read_squares(table, size, out, skip):
     bad = table[unread].assign(why=[r for r in reasons if r])[['file', 'split', 'why']]
     bad.to_csv(out/'unreadable.csv', index=False, errors='surrogateescape')
     first = bad.why.iloc[0]
-    several = len(bad) > 1
-    count = f'{len(bad)} X-rays cannot be read' if several else '1 X-ray cannot be read'
+    count = f"{counted(len(bad), 'X-ray')} cannot be read"
     if not skip:
         raise ValueError(f'{count}, such as {first} All are listed in {out/"unreadable.csv"}; '
                          'copy them again, or leave them out with --skip-unreadable.')
     table = table[~unread].reset_index(drop=True)
-    note = f'{count} and {"are" if several else "is"} left out.'
-    table.attrs['notes'] = [*table.attrs['notes'], note]
+    table.attrs['notes'] = [*table.attrs['notes'], f'{count}: left out.']
     check_dataset(table)
     return table, squares[~unread]
 
@@ -348,7 +347,8 @@ def _finish(clf, record, table, out, sensitivity, start):
     answers = _answer(clf, table)
     gone = answers.why[answers.ood_score.isna()]
     if len(gone):
-        raise ValueError(f'{len(gone)} X-rays can no longer be read: {gone.iloc[0]} Restore them.')
+        raise ValueError(f"{counted(len(gone), 'X-ray')} can no longer be read: {gone.iloc[0]} "
+                         'Restore what is missing.')
     answers.to_csv(out/'predictions.csv', index=False, errors='surrogateescape')
     counts = table.split.value_counts().to_dict()
     data = dict(name=table.attrs['name'], fingerprint=fingerprint(table), **counts,

@@ -20,7 +20,7 @@ from torch import nn
 from torchvision.transforms.v2 import functional as V
 from .film import read_xray
 from .loaders import blurred
-from .files import atomic_write, check_share
+from .files import atomic_write, check_share, counted
 from .dataset import class_name, read_dataset
 from .confidence import (Predictions, auroc_by_strata, decisions, log_odds, metrics_table,
                                plot_strata, rates_on_both_bases, strata_table)
@@ -90,7 +90,8 @@ def _read_source(source, clf, by):
             raise ValueError(f'{name} has no column {column}; its columns are {", ".join(table)}.')
     _check_positive(table, clf)
     n = table.patient.nunique()
-    if n < 10: raise ValueError(f'{name} has {n} patients; a report needs 10 or more.')
+    if n < 10:
+        raise ValueError(f"{name} has {counted(n, 'patient')}; a report needs 10 or more.")
     return table, by
 
 def _ask(clf, table):
@@ -184,9 +185,9 @@ def fit_site(
     needed = int(np.ceil(np.log(1 - confidence)/np.log(sensitivity)))
     if n < needed:
         most = np.floor(1000*(1 - confidence)**(1/n))/1000 if n else 0
-        raise ValueError(f'{n} patients with {preds.positive} cannot promise a sensitivity of '
-                         f'{sensitivity:g} with {confidence:.0%} confidence; that takes {needed}. '
-                         f'They can promise {most:g}, if none is missed.')
+        raise ValueError(f"{counted(n, 'patient')} with {preds.positive} cannot promise "
+                         f'a sensitivity of {sensitivity:g} with {confidence:.0%} confidence; '
+                         f'that takes {needed}. So few can promise {most:g}, if none is missed.')
     shift = calibration_table(site=preds[~preds.rejected]).intercept['site']
     probs = expit(logit(np.clip(preds.probs, 1e-300, 1 - 1e-16)) + shift)
     shifted = replace(preds, probs=np.where(preds.rejected, 0, probs)) # rejected: never found

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 from tqdm import tqdm
-from .files import cache_folder, file_stamp
+from .files import cache_folder, counted, file_stamp
 from .film import PREPROCESSING, is_dicom, is_xray_file, read_tags, read_xrays
 
 # %% ../nbs/94_sources.ipynb #9fe4f711
@@ -60,8 +60,8 @@ def describe_others(
     "How many files are not images; what belongs to a data set or to Windows does not count"
     odd = [f for f in others if f.name not in _KNOWN]
     if not odd: return ''
-    verb = 'file is' if len(odd) == 1 else 'files are'
-    return f'{len(odd):,} {verb} left out, not being images, such as {printable(odd[0].name)}.'
+    example = printable(odd[0].name)
+    return f"Left out: {counted(len(odd), 'file')} that cannot be images, such as {example}."
 
 # %% ../nbs/94_sources.ipynb #8216d4ce
 def _decoded(data):
@@ -191,7 +191,8 @@ def check_patients(
     "Raises `ValueError` for names that are missing, or that a spreadsheet would run as a formula"
     blank = (patients == '').sum()
     if blank:
-        raise ValueError(f'{book} names no patient in {blank} rows; fill in the column `patient`.')
+        raise ValueError(f"{book} names no patient in {counted(blank, 'row')}; "
+                         'fill in the column `patient`.')
     formula = patients[patients.str.match(r'[=+@]|-\D')] # these go into tables that people open
     if len(formula):
         raise ValueError(f'{book} names a patient {formula.iloc[0]}, which a spreadsheet would run '

@@ -15,7 +15,7 @@ from scipy.special import betainc, expit, logit
 from sklearn.metrics import brier_score_loss, log_loss
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
-from .files import check_share
+from .files import check_share, counted
 from .evaluate import OperatingPoint
 from .confidence import (Predictions, bootstrap_weights, decisions, design_effect, ece,
                                rate_interval, weight_by_score)
@@ -88,8 +88,9 @@ def _out_of_reach(preds, asked, confidence):
             n = len(set(preds.patients[preds.truth == (name == 'sensitivity')]))
             needed = int(np.ceil(np.log(1 - confidence)/np.log(share))) if share < 1 else np.inf
             if n < needed:
-                return (f'{n} patients of that class cannot assure a {name} of {share} with '
-                        f'{confidence:.0%} confidence, even without a mistake; it takes {needed}')
+                return (f"{counted(n, 'patient')} of that class cannot assure a {name} "
+                        f'of {share} with {confidence:.0%} confidence, '
+                        f'even without a mistake; it takes {needed}')
         return 'the bounds do not reach it; ask for less, or bring more patients'
     one = np.ones((1, len(preds.truth)))
     for name in ('sensitivity', 'specificity'):

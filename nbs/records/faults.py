@@ -210,7 +210,7 @@ def hindered(tmp):
     status, last, _ = said(p, tmp)
     row('the output disappears during training', last, names(out), 'the run: there was no other copy')
 
-    for split, what in (('train', 'nothing'), ('test', '')):
+    for split in ('train', 'test'):
         out, moved = tmp/f'moved-{split}', sorted((films/split/'NORMAL').iterdir())[0]
         p = command(*words, out); until(p, *started(out))
         shutil.move(moved, tmp/moved.name)
@@ -221,7 +221,9 @@ def hindered(tmp):
             seen += f' / then: {again}' if status else ''
         shutil.move(tmp/moved.name, moved)
         if not (out/'metrics.json').exists() or (out/'run.json').exists(): finished('cxr_train', '--resume', out)
-        row(f'a film of {split} is removed during training', seen, left, nothing(out))
+        lost = nothing(out)
+        if split == 'test' and tensors(out) == tensors(tmp/'whole'): lost = 'the answer for that X-ray, and the card says so'
+        row(f'an X-ray of {split} is removed during training', seen, left, lost)
 
     out = tmp/'cut'; p = command(*words, out); until(p, *started(out)); p.kill(); p.communicate()
     state = out/'state.safetensors'
@@ -232,7 +234,7 @@ def hindered(tmp):
 
     out = tmp/'other'; p = command(*words, out); until(p, *started(out)); p.kill(); p.communicate()
     for fault, given in (('going on with another recipe', [*words, out, '--lr', '.01']),
-                         ('going on with other films', ['cxr_train', data(tmp, 230), *QUICK, '--out', out])):
+                         ('going on with other X-rays', ['cxr_train', data(tmp, 230), *QUICK, '--out', out])):
         status, last, _ = said(command(*given), tmp)
         row(fault, last, names(out), 'nothing: refused before training')
     begun = json.loads((out/'run.json').read_text())
@@ -328,7 +330,7 @@ def others(tmp):
     time.sleep(.1)
     shutil.rmtree(gone, ignore_errors=True)
     status, last, _ = said(p, tmp)
-    row('the folder of films disappears while they are answered for', last, 'answers with a reason in each row' if answers.exists() else 'none', 'nothing: each such film is named')
+    row('the folder of X-rays disappears while they are answered for', last, 'answers with a reason in each row' if answers.exists() else 'none', 'nothing: each such X-ray is named')
     return rows
 
 def decisions(file):

@@ -280,7 +280,7 @@ def commands(m):
     mixed = folder(*plain, 'scan', 'scan.jpg.1', 'scan.mpo', 'SCAN.JPG')
     (mixed/'all.zip').write_bytes(b'PK\3\4')
     (mixed/'all.npz').write_bytes(b'PK\3\4')
-    m.add(30, 'JPEGs without suffix, .jpg.1, .mpo, and two archives', 'predict', '^7 answers.* 2 files are left out', mixed)
+    m.add(30, 'JPEGs without suffix, .jpg.1, .mpo, and two archives', 'predict', '^7 answers.* Left out: 2 files', mixed)
     m.add(33, 'a name in latin-1', 'predict', '^6 answers', folder(*plain, os.fsdecode(b'M\xfcller.jpeg'), *'ab'))
     odd = folder('=cmd|calc.jpeg', 'a,b.jpeg', 'a"b.jpeg', 'a\nb.jpeg', '\U0001fac1.jpeg', '-1.jpeg')
     m.add(34, 'names with =, comma, quote, newline, emoji, from inside', 'predict', '^6 answers, 0 formulas', odd, here=True)
