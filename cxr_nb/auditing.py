@@ -232,6 +232,8 @@ def shortcut_floor(
     columns = ['train', 'train_low', 'train_high', 'test', 'test_low', 'test_high']
     return pd.DataFrame(rows, index=columns).T
 
+def _words(feature): return feature.replace('marker', 'letter').replace('_', ' ')
+
 def _plot_floor(floor, ax=None): # The matplotlib axes
     "Draw the AUROC of each feature with its interval, train and test"
     ax = ax or plt.subplots(figsize=(7, 4), layout='constrained')[1]
@@ -241,13 +243,12 @@ def _plot_floor(floor, ax=None): # The matplotlib axes
         ends = [value - floor[f'{split}_low'], floor[f'{split}_high'] - value]
         rows = np.arange(len(value)) + .2*i
         ax.errorbar(value, rows, xerr=ends, fmt=mark, ms=4, color=color, label=split)
-    ax.set_yticks(range(len(floor)), [name.replace('_', ' ') for name in floor.index])
+    ax.set_yticks(range(len(floor)), map(_words, floor.index))
     ax.axvline(.5, color='grey', lw=1)
     ax.invert_yaxis()
     ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
     best = floor.train.idxmax() # the test must not choose its own floor
-    title = (f'Image statistics alone: {best.replace("_", " ")} is best on train, '
-             f'{floor.train[best]:.2f}')
+    title = f'Image statistics alone: best on train, {_words(best)}, {floor.train[best]:.2f}'
     if floor.test.notna().any(): title += f', and reaches {floor.test[best]:.2f} on the test'
     ax.set(title=title, xlabel='AUROC, with 95% interval by patient')
     return ax
@@ -410,7 +411,7 @@ def _flags_of_shortcuts(found):
         if min(lows) <= .6: continue
         split = 'train' if row['test'] is None else 'test'
         value, low, high = [row[split + end] for end in ('', '_low', '_high')]
-        yield (f"Image statistics alone ({row['feature'].replace('_', ' ')}) reach AUROC "
+        yield (f"Image statistics alone ({_words(row['feature'])}) reach AUROC "
                f'{value:.2f} on {split} ({low:.2f} to {high:.2f}). Report results beside it.')
     letters = [row for row in found['letters'] if row['split'] != 'val']
     if max(row['letter'] for row in letters) > .05:
