@@ -243,7 +243,7 @@ def _plot_floor(floor, ax=None): # The matplotlib axes
         ends = [value - floor[f'{split}_low'], floor[f'{split}_high'] - value]
         rows = np.arange(len(value)) + .2*i
         ax.errorbar(value, rows, xerr=ends, fmt=mark, ms=4, color=color, label=split)
-    ax.set_yticks(range(len(floor)), map(_words, floor.index))
+    ax.set_yticks(range(len(floor)), [_words(name) for name in floor.index])
     ax.axvline(.5, color='grey', lw=1)
     ax.invert_yaxis()
     ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
