@@ -144,7 +144,7 @@ def cxr_train(
     patient_column:str=None, # Heading of its patients
     split_column:str=None, # Heading of its splits
     positive:list=None, # Positive class, or several; default: the only one not called normal
-    negative:list=None, # Negative class, or several; default: all others; where cells hold several, normal
+    negative:list=None, # Negative; default: all others, or normal where cells hold several
     test_share:float=None, # Hold out this share of train, patients whole, if there is no test split
     skip_unreadable:bool=False, # Leave out unreadable X-rays; the run's unreadable.csv lists them
     recipe:Literal[tuple(RECIPES)]='default', # Preset that the other flags change
@@ -238,7 +238,7 @@ def main():
 def cxr_report(
     run:str, # Folder of the run
     *,
-    sensitivity:float=None, # Validation target, above 0, at most 1; default: as before (--adapt: .95)
+    sensitivity:float=None, # Validation target, above 0, at most 1; default: as before, or .95
     positive:list=None, # Positive class, or several; default: as before, or the other place's
     by:str=None, # Columns to split the rates by, such as sex,view; default: as before, or all known
     external:str=None, # Report on X-rays of another place: a folder, or a table of labels in it
@@ -470,7 +470,7 @@ def cxr_audit(
     patient_column:str=None, # Heading of its patients
     split_column:str=None, # Heading of its splits
     positive:list=None, # Positive class, or several; default: the only one not called normal
-    negative:list=None, # Negative class, or several; default: all others; where cells hold several, normal
+    negative:list=None, # Negative; default: all others, or normal where cells hold several
     out:str=None, # New folder of the report; default: audits/<time>-<name>
 ):
     "What would these X-rays let a network cheat with? Prints flags, and writes JSON and a page"

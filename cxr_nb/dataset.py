@@ -277,7 +277,7 @@ def read_dataset(
     source=None,   # Folder of X-rays, or a table in it; default: `CXR_DATA`, else the phantoms
     labels=None,   # Table of labels; default: `labels.csv` in the folder, else its class folders
     positive=None, # Positive class, or several; default: the only one that is not called normal
-    negative=None, # Negative class, or several; default: all others; where cells hold several, normal
+    negative=None, # Negative; default: all others, or normal where cells hold several
     file_column=None,    # Heading of the table's files; default: file
     label_column=None,   # Heading of its labels; default: label
     patient_column=None, # Heading of its patients; default: patient
