@@ -187,7 +187,7 @@ def _canonical(table, book, columns):
     return table
 
 def _note_left_out(notes, n, why):
-    if n: notes.append(f'{n:,} {"X-ray is" if n == 1 else "X-rays are"} left out: {why}.')
+    if n: notes.append(f"Left out: {counted(n, 'X-ray')} ({why}).")
 
 def _yes_no(labels, heading):
     "Names in place of 0 and 1, with the heading for the disease"
@@ -208,9 +208,9 @@ def _one_label(cell, parts, wanted):
 def _settle_labels(table, heading, positive, negative, notes):
     "One label per X-ray; what cannot be settled is left out, and said"
     uncertain = table.label.isin(_UNCERTAIN)
-    _note_left_out(notes, uncertain.sum(), 'their label is uncertain (-1)')
+    _note_left_out(notes, uncertain.sum(), 'label uncertain, -1')
     blank = table.label == ''
-    _note_left_out(notes, blank.sum(), 'they have no label')
+    _note_left_out(notes, blank.sum(), 'no label')
     table = table[~uncertain & ~blank]
     if table.label.str.lower().isin(_YES + _NO).all():
         table = table.assign(label=_yes_no(table.label, heading))
@@ -230,11 +230,11 @@ def _settle_labels(table, heading, positive, negative, notes):
         if negative is None: negative = [c for c in table.label.unique() if c.lower() in _NEGATIVE]
     if positive is not None and negative is not None:
         others = ~table.label.isin([*_listed(positive), *_listed(negative)])
-        _note_left_out(notes, others.sum(), 'they show something else')
+        _note_left_out(notes, others.sum(), 'of another class')
         table = table[~others]
     table = table.drop_duplicates(['path', 'label'])
     differ = table.path.duplicated(keep=False)
-    _note_left_out(notes, table.path[differ].nunique(), 'their rows have different labels; '
+    _note_left_out(notes, table.path[differ].nunique(), 'rows with different labels; '
                    'settle them in the table, for instance by majority')
     return table[~differ], negative
 

@@ -495,8 +495,9 @@ def resume_run(
     return train_run(**words) if began['seeds'] is None else train_seeds(**words, n=began['seeds'])
 
 # %% ../nbs/09_run.ipynb #69a61a72
-# what a training depends on
-_MODULES = 'film dataset loaders model train threshold classifier recipe report run'.split()
+# what a training and its report depend on
+_MODULES = ('film dataset loaders model train evaluate confidence threshold classifier recipe '
+            'report run').split()
 
 def _code(module):
     "The code of a module without its comments"
