@@ -114,6 +114,10 @@ def scan_xrays(
             rows.append(result[0] | labels)
             pictures.append(result[1:])
     for split in sorted(set(table.split) & {'train', 'test'}):
+        found = table.label[table.split == split].unique()
+        if len(found) == 1:
+            raise ValueError(f'{split} of {folder} has {found[0]} alone; an audit compares classes, '
+                             'so add X-rays of another, or leave that split out.')
         readable = {row['finding'] for row in rows if row['split'] == split}
         if gone := set(table.label[table.split == split]) - readable:
             raise ValueError(f'{split} of {folder} has no readable X-ray of {sorted(gone)}; '
@@ -473,7 +477,7 @@ def audit(
         suspicious_labels=suspicious_labels(xrays, features).head(50),
         split_promise=promise)
     found = dict(
-        data=scan.path.name, positive=xrays.finding[xrays.positive].iloc[0],
+        data=scan.path.name, positive=_class_names(xrays)['positive'],
         prior_shift=prior_shift, same_bytes=same, one_film_two_patients=disputed,
         unreadable=scan.unreadable, acquisition=acquired,
         **{name: _records(table) for name, table in tables.items()})

@@ -374,6 +374,9 @@ def load_classifier(
         raise FileNotFoundError(f'{file} does not exist; '
                                 'name the folder of a finished run of cxr_train.')
     fields = _read_fields(file)
+    if Path(run).is_dir() and 'adapted' in fields['about']:
+        raise ValueError(f"{file} was adapted to {fields['about']['adapted']['name']}; put the run's "
+                         'own classifier back, and name this file itself.')
     with safe_open(file, 'pt') as f: tensors = {k: f.get_tensor(k) for k in f.keys()}
     _check_weights(fields, tensors, file)
     members = [_member(fields, tensors, i) for i in range(fields['members'])]

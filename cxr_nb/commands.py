@@ -252,12 +252,12 @@ def cxr_report(
     _check_run(run, 'metrics.json', 'classifier.safetensors')
     if sensitivity is not None: check_share('sensitivity', sensitivity)
     _check_there(external or adapt, 'the folder that holds your X-rays')
-    by = by and by.split(',')
+    by = by and list(dict.fromkeys(name.strip() for name in by.split(',')))
     if external and adapt:
         raise ValueError('--external and --adapt are two steps; run one after the other.')
     if external and sensitivity:
         raise ValueError('--external chooses nothing; leave out --sensitivity.')
-    if confidence and not adapt: raise ValueError('--confidence goes with --adapt.')
+    if confidence is not None and not adapt: raise ValueError('--confidence goes with --adapt.')
     columns = dict(file_column=file_column, label_column=label_column,
                    patient_column=patient_column)
     if external or adapt: table = _read(external or adapt, positive=positive, **columns)
@@ -266,7 +266,8 @@ def cxr_report(
                          'another place; add --external or --adapt.')
     if external: return _print_external(run, table, by)
     if adapt:
-        return _print_adapted(run, table, sensitivity or .95, confidence or .9)
+        return _print_adapted(run, table, sensitivity or .95,
+                              .9 if confidence is None else confidence)
     print('Reporting ...', flush=True)
     from cxr_nb.run import report_run
     record = report_run(run, sensitivity, positive, by)
@@ -286,6 +287,7 @@ def _print_external(run, table, by):
           f"{r['positives']} with {r['positive']}. Threshold {r['threshold']:.3f}, as before.\n"
           f'How they were labelled: {labels}')
     for why, n in r['rejected'].items(): print(f'Rejected: {n} ({why})')
+    if r['left_out']: print(f"Left out, without an answer: {r['left_out']}")
     _print_table(r['metrics'])
     print(f"\nMean probability {r['mean_probability']:.3f}, "
           f"share of {r['positive']} {r['share']:.3f}")
@@ -404,7 +406,8 @@ def cxr_predict(
     if maps: _write_maps(clf, answers, Path(maps), method, trust)
     unread = int(answers.ood_score.isna().sum())
     if unread:
-        raise ValueError(f'{unread} of {len(answers)} files could not be read; see the column why.')
+        raise ValueError(f'{unread} of {len(answers)} files could not be read, or are of another kind '
+                         'by their header; see the column why.')
 
 # %% ../nbs/98_commands.ipynb #f1090cbf
 def _exportable(run, file):
@@ -498,11 +501,12 @@ def cxr_bench(
     quick:bool=False, # Skip torch.compile (saves minutes)
     target:float=None, # Measure the seconds to this validation AUROC instead, such as .97
     seeds:int=1,   # With a target: networks of each way
-    out:str=None,  # New JSON file for the record
+    out:str=None,  # New JSON file for the record; with a target, or one to go on with
 ):
     "Time the walkthrough, vision_learner, a timm loop and cxr_nb side by side; some 15 minutes"
     _check_there(path, 'the folder that holds your X-rays')
-    _check_new(out)
+    if out: _check_parent(out)
+    if not target: _check_new(out)
     print('Measuring ...', flush=True)
     from cxr_nb.bench import bench, good_table, ratio_table, speed_table, time_to_good
     if target:

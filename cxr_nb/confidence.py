@@ -179,7 +179,12 @@ def _read_run(file):
     if not file.is_file():
         raise FileNotFoundError(f'{file} does not exist; name the folder of a finished run, '
                                 'or its predictions.csv.')
-    return pd.read_csv(file, dtype=str, keep_default_na=False), file
+    try: table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except pd.errors.ParserError as e:
+        raise ValueError(f'{file} is no table with commas any more ({e}); take another copy.') from e
+    if lacks := {'split', 'file', 'patient', 'label'} - set(table):
+        raise ValueError(f'{file} has no column {min(lacks)}; take another copy.')
+    return table, file
 
 def read_predictions(
     file, # A run's folder, its CSV, or the table: split, file, patient, label, a logit per class

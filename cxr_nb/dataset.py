@@ -176,6 +176,7 @@ def _canonical(table, book, columns):
     if lacks := [old for old in named if old not in table]:
         raise ValueError(f'{book} has no column {lacks[0]}; its columns are {", ".join(table)}.')
     preset = _NIH if 'image index' in table else {}
+    preset = {old: new for old, new in preset.items() if new not in named.values()}
     names = {**preset, **named}
     replaced = [new for old, new in names.items() if old in table and new in table and new != old]
     table = table.drop(columns=replaced).rename(columns=names)
@@ -202,8 +203,16 @@ def _parts(cell, names):
 
 def _one_label(cell, parts, wanted):
     "Of several labels in a cell the one that is asked for, else the cell as it is"
-    found = [w for w in wanted if w in parts]
+    folded = [part.casefold() for part in parts]
+    found = [w for w in wanted if w.casefold() in folded]
     return found[0] if found else cell
+
+def _one_spelling(labels, notes):
+    "Labels that differ in capitals alone, all written like the first"
+    first = {name.casefold(): name for name in reversed(labels.unique())}
+    others = [name for name in labels.unique() if first[name.casefold()] != name]
+    if others: notes.append(f'Taken for one label, whatever its capitals: {some(others)}.')
+    return labels.map(lambda name: first[name.casefold()])
 
 def _settle_labels(table, heading, positive, negative, notes):
     "One label per X-ray; what cannot be settled is left out, and said"
@@ -214,6 +223,7 @@ def _settle_labels(table, heading, positive, negative, notes):
     table = table[~uncertain & ~blank]
     if table.label.str.lower().isin(_YES + _NO).all():
         table = table.assign(label=_yes_no(table.label, heading))
+    table = table.assign(label=_one_spelling(table.label, notes))
     wanted = [*_listed(positive), *_listed(negative)]
     names = {*table.label, *wanted}
     parts = [_parts(cell, names) for cell in table.label]
@@ -228,14 +238,18 @@ def _settle_labels(table, heading, positive, negative, notes):
                              'pass the one to look for, as in --positive Pneumonia.')
         table = table.assign(label=[_one_label(*both, wanted) for both in zip(table.label, parts)])
         if negative is None: negative = [c for c in table.label.unique() if c.lower() in _NEGATIVE]
+    disputed = 'rows with different labels; settle them in the table, for instance by majority'
     if positive is not None and negative is not None:
+        healthy = table.label.isin(_listed(negative))
+        healthy_too = table.path.isin(table.path[healthy]) & table.path.isin(table.path[~healthy])
+        _note_left_out(notes, table.path[healthy_too].nunique(), disputed)
+        table = table[~healthy_too]
         others = ~table.label.isin([*_listed(positive), *_listed(negative)])
         _note_left_out(notes, others.sum(), 'of another class')
         table = table[~others]
     table = table.drop_duplicates(['path', 'label'])
     differ = table.path.duplicated(keep=False)
-    _note_left_out(notes, table.path[differ].nunique(), 'rows with different labels; '
-                   'settle them in the table, for instance by majority')
+    _note_left_out(notes, table.path[differ].nunique(), disputed)
     return table[~differ], negative
 
 def _read_labels(folder, book, columns, positive, negative, notes):

@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from .files import atomic_write, check_share
+from .files import atomic_write, check_share, counted
 from .dataset import class_name, positive_classes
 from .evaluate import OperatingPoint
 from .confidence import (decisions, error_blocks, metrics_table, plot_curves, plot_strata,
@@ -202,6 +202,7 @@ def _external(found, report):
     within = ', '.join(f"within one {column} {shown(pairs['within'])}"
                        for column, pairs in found['pairs'].items() if 'within' in pairs)
     alone = found['without input check']
+    left_out = counted(found.get('left_out', 0), 'X-ray')
     labels = found['labels'] or ("how they were made is not stated (`reference_standard` in the "
                                  "source's `data_card.json`)")
     ill = f"{found['positives']} with {found['positive']}"
@@ -214,6 +215,8 @@ read on {found['read']} at a threshold of {found['threshold']:.3f}. Nothing was 
 - **Rejected, and counted as errors:** {reasons}.
   Without the input check: sensitivity {shown(alone['sensitivity'])},
   specificity {shown(alone['specificity'])}.
+- **Left out of all figures:** {left_out} that cannot be read, or whose header says
+  that it is another kind.
 - **Calibration:** a mean probability of {found['mean_probability']:.3f} beside
   a share of {found['share']:.3f}.
 - **AUROC** of all pairs {auroc}{within and '; of the pairs ' + within}.{earlier}

@@ -24,8 +24,8 @@ from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from .files import cache_folder, check_share, counted, new_folder
 from .checkpoint import Checkpoint
-from .sources import cached_squares
-from .dataset import check_dataset, hold_out, read_dataset
+from .sources import cached_squares, find_xrays, pixel_digest, printable
+from .dataset import check_dataset, find_data, hold_out, read_dataset
 from .loaders import augmentations, get_dls, walkthrough_dls
 from .model import build_model, model_stats
 from .train import (
@@ -112,21 +112,27 @@ def environment() -> dict: # Versions by package, and the machine
     return dict(versions=versions, machine=machine)
 
 # %% ../nbs/09_run.ipynb #a4be4af9
-def _write_table(table, file):
-    "The table of a run, without the places of this machine"
+def _write_table(table, file, squares=()):
+    "The table of a run, without the places of this machine; with a word for the pixels of each"
+    if len(squares): table = table.assign(pixels=list(map(pixel_digest, squares)))
     table.drop(columns='path').to_csv(file, index=False, errors='surrogateescape')
 
 def _read_table(folder, attrs):
     "The table of a run that was stopped; X-rays that are no longer there are left out"
     table = pd.read_csv(folder/'table.csv', dtype=str, keep_default_na=False,
-                        encoding_errors='surrogateescape')
+                        encoding_errors='surrogateescape').drop(columns='pixels', errors='ignore')
     home = Path(attrs['folder'])
-    table = table.assign(positive=table.positive == 'True', path=[home/f for f in table.file])
+    paths = [home/f for f in table.file]
+    if not all(map(Path.is_file, paths)) and home.is_dir(): # names that are no text are written otherwise
+        there = {printable(x.relative_to(home).as_posix()): x for x in find_xrays(home)[0]}
+        paths = [there.get(f.removeprefix('./'), path) for f, path in zip(table.file, paths)]
+    table = table.assign(positive=table.positive == 'True', path=paths)
     gone = ~table.path.map(Path.is_file)
     lost = table.file[gone & (table.split != 'test')]
     if len(lost):
         raise ValueError(f"{home} lacks {counted(len(lost), 'X-ray')} of {folder}, "
-                         f'such as {lost.iloc[0]}; restore them, or name another --out.')
+                         f'such as {lost.iloc[0]}; restore them, name the folder that has them '
+                         f'(cxr_train FOLDER --resume {folder}), or train anew.')
     table = table[~gone].reset_index(drop=True)
     notes = [f"No longer there: {counted(gone.sum(), 'X-ray')} of the test."] if gone.any() else []
     table.attrs = {**attrs, 'notes': attrs['notes'] + notes}
@@ -339,7 +345,8 @@ def _answer(clf, table):
     answers = clf.answers(list(judged.path), progress=True).drop(columns='file')
     known = judged.drop(columns=['path', 'positive'])
     first = ['split', 'file', 'patient', 'label']
-    clash = [c for c in known if c in (*answers, 'probability', 'call', 'class') and c not in first]
+    ours = *answers, 'probability', 'call', 'class'
+    clash = [c for c in known if c not in first and (c in ours or c.startswith('logit_'))]
     return known[[*first, *(c for c in known if c not in (*first, *clash))]].join(answers)
 
 def _finish(clf, record, table, out, sensitivity, start):
@@ -379,13 +386,14 @@ def train_run(
     begun = _begin(table, recipe, None, sensitivity)
     with _run_folder(out, recipe.name, table, begun) as out:
         table, squares = _read_squares(table, recipe.size, out, skip_unreadable)
+        _write_table(table, out/'table.csv', squares)
         begun = _begin(table, recipe, None, sensitivity)
         set_seed(recipe.seed, reproducible=True) # before the loader, whose order it seeds
         dls = recipe_dls(table, recipe)
         learn = recipe_learner(dls, recipe, out)
         facts, spent = _fit(learn, recipe, out, begun, fit)
         record = dict(recipe=asdict(recipe), seeds=[recipe.seed], **facts,
-                      **{k: begun[k] for k in ('held', 'versions', 'machine')})
+                      **{k: begun[k] for k in ('fingerprint', 'held', 'versions', 'machine')})
         clf = Classifier([learn.model], recipe.arch, recipe.size, model_stats(recipe.arch),
                          list(dls.vocab), _positives(table), recipe.head, recipe.flip_tta)
         parts = [squares[(table.split == s).to_numpy()] for s in ('train', 'valid')]
@@ -405,6 +413,8 @@ def _is_done(folder, recipe, begun):
         raise ValueError(f'{folder} holds a run of another recipe; name another --out, '
                          'or repeat with the settings in its metrics.json.')
     _check_held(folder, record, begun['held'])
+    if record.get('fingerprint', begun['fingerprint']) != begun['fingerprint']:
+        raise ValueError(f'{folder} was trained on other X-rays or labels; name another --out.')
     return 'report' in record
 
 def train_seeds(
@@ -425,10 +435,12 @@ def train_seeds(
     begun = _begin(table, recipe, n, sensitivity)
     recipes = [replace(recipe, seed=recipe.seed + i) for i in range(n)]
     def members(out): return [Path(out).absolute()/f'seed-{r.seed}' for r in recipes]
-    if out: # raises before anything is written
+    if out and not skip_unreadable: # raises before anything is written
         for folder, r in zip(members(out), recipes): _is_done(folder, r, begun)
     with _run_folder(out, recipe.name, table, begun) as out:
-        table, _ = _read_squares(table, recipe.size, out, skip_unreadable)
+        table, squares = _read_squares(table, recipe.size, out, skip_unreadable)
+        _write_table(table, out/'table.csv', squares)
+        begun = _begin(table, recipe, n, sensitivity) # without what is left out
         todo = [(f, r) for f, r in zip(members(out), recipes) if not _is_done(f, r, begun)]
         # one after the other, unless the caller has said to joblib where else
         Parallel()(delayed(train_run)(table, r, f, sensitivity, fit) for f, r in todo)
@@ -442,10 +454,11 @@ def _join(folders, recipe, table, out, sensitivity, begun):
     singles = [load_classifier(f) for f in folders]
     records = [read_record(f) for f in folders]
     for folder, record in zip(folders, records): _check_held(folder, record, begun['held'])
-    clf = replace(singles[0], members=[net for c in singles for net in c.members])
+    members = [net for c in singles for net in c.members]
+    clf = replace(singles[0], members=members, positive=_positives(table))
     record = dict(recipe=asdict(recipe), seeds=[r['recipe']['seed'] for r in records],
                   members=[r['id'] for r in records],
-                  **{k: begun[k] for k in ('held', 'versions', 'machine')})
+                  **{k: begun[k] for k in ('fingerprint', 'held', 'versions', 'machine')})
     _finish(clf, record, table, out, sensitivity, start - sum(r['seconds'] for r in records))
     read_results(records).to_csv(out/'seeds.csv', index=False)
 
@@ -489,7 +502,11 @@ def resume_run(
     except (KeyError, TypeError) as e:
         raise ValueError(f'{folder} was started with cxr_nb {old}, which kept other settings '
                          f'({e}); resume with that version, or train again.') from e
-    table = _read_table(folder, kept | (dict(folder=str(source)) if source else {}))
+    if source:
+        source = Path(source)
+        home = find_data(source.parent if source.is_file() else source)
+        kept = kept | dict(folder=str(home))
+    table = _read_table(folder, kept)
     words = dict(source=table, recipe=recipe, out=folder, sensitivity=began['target_sensitivity'],
                  fit=fit, skip_unreadable=skip_unreadable)
     return train_run(**words) if began['seeds'] is None else train_seeds(**words, n=began['seeds'])

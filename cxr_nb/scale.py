@@ -155,6 +155,10 @@ def predict_folder(
         raise ValueError(f'{out} is being written by another process; '
                          'wait, or name another file.') from None
     with lock:
+        others = set(parts.glob('*.csv')) - set(shards)
+        if others and not any(shard.exists() for shard in shards):
+            raise FileExistsError(f'{parts} holds answers of another job; finish that one, '
+                                  'remove the folder, or name another file.')
         with _progress(shards): _make_shards(shards, file, stamp, options)
         table = _read_shards(shards, [str(p) for p in paths])
         _write_answers(table, out)

@@ -18,7 +18,8 @@ from scipy.special import expit, logit
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import nn
 from torchvision.transforms.v2 import functional as V
-from .film import read_xray
+from .film import read_xray, read_xrays
+from .sources import pixel_digest
 from .loaders import blurred
 from .files import atomic_write, check_share, counted
 from .dataset import class_name, read_dataset
@@ -94,17 +95,31 @@ def _read_source(source, clf, by):
         raise ValueError(f"{name} has {counted(n, 'patient')}; a report needs 10 or more.")
     return table, by
 
-def _ask(clf, table):
-    "Calibrated `Predictions` for the X-rays that can be read, and the answers to all"
+def _check_new_to(run, table, size):
+    "Raises `ValueError` for X-rays that the run was trained or chosen on, whatever their names"
+    file = Path(run)/'table.csv'
+    own = pd.read_csv(file, dtype=str, keep_default_na=False) if file.is_file() else pd.DataFrame()
+    if 'pixels' not in own: return # a classifier's file, or a run of before
+    own = set(own.pixels[own.split != 'test'])
+    met = [path for i in range(0, len(table), 256) # at a time, for the memory
+           for path, square in zip(table.path[i:i+256], read_xrays(table.path[i:i+256], size))
+           if not isinstance(square, str) and pixel_digest(square) in own]
+    if met:
+        raise ValueError(f"{counted(len(met), 'X-ray')} of {table.attrs['name']} had a part in "
+                         f'training {run}, such as {met[0]}; leave out what is not new to it.')
+
+def _ask(clf, table, every=False):
+    "Calibrated `Predictions` for the X-rays with logits, or for every one, and all answers"
     name = table.attrs['name']
     decided = clf.decide(clf.answers(list(table.path), progress=True))
     logits = decided[[f'logit_{c}' for c in clf.vocab]]
     odds = log_odds(logits, clf.vocab, clf.positive)/clf.temperature
     read = ~np.isnan(odds)
     if not read.any(): raise ValueError(f'No X-ray of {name} can be read: {decided.why.iloc[0]}')
-    rows = table[read].reset_index(drop=True)
-    rejected = (decided.call == 'rejected')[read]
-    preds = Predictions(expit(odds[read]), rows.positive, rows.patient, name,
+    kept = read | every
+    rows = table[kept].reset_index(drop=True)
+    rejected = (decided.call == 'rejected')[kept]
+    preds = Predictions(expit(np.where(read, odds, 0)[kept]), rows.positive, rows.patient, name,
                         class_name(clf.positive), rows.file, rejected, rows)
     known = [c for c in table if c == 'file' or c not in ('path', 'positive', 'split', *decided)]
     decided['why'] = [why.replace(str(path), '').strip()
@@ -140,6 +155,7 @@ def report_external(
     clf = load_classifier(run)
     record = read_record(run)
     table, by = _read_source(source, clf, by)
+    _check_new_to(run, table, clf.size)
     stamp = fingerprint(table)
     name = _own_name(table.attrs['name'], stamp, record.get('external', {}))
     preds, answers = _ask(clf, table)
@@ -148,8 +164,7 @@ def report_external(
     pairs = {c: auroc_by_strata(preds, c).filter(['all', 'within', 'across'], axis=0) for c in by}
     alone = rates_on_both_bases(preds, clf.point)['network alone']
     rejected = answers[answers.call == 'rejected']
-    unread = 'cannot be read, and is left out of all figures'
-    why = rejected.why.where(rejected.ood_score.notna(), unread)
+    judged = rejected.ood_score.notna()
     found = dict(
         name=name, fingerprint=stamp, read=f'{date.today()}',
         xrays=len(table), patients=table.patient.nunique(),
@@ -160,7 +175,8 @@ def report_external(
         threshold=clf.point.threshold,
         metrics=json_rows(metrics_table(preds, clf.point)),
         **{'without input check': json_rows(alone)},
-        rejected=why.value_counts().to_dict(),
+        rejected=rejected.why[judged].value_counts().to_dict(),
+        left_out=int((~judged).sum()),
         mean_probability=float(preds.probs.mean()),
         share=float(preds.truth.mean()),
         calibration=json_rows(calibration_table(there=preds))['there'],
@@ -224,7 +240,8 @@ def adapt_run(
     file = Path(run)/f'classifier-{name}.safetensors'
     if file.exists():
         raise FileExistsError(f'{file} exists already; rename it, so that nothing earlier is lost.')
-    preds, answers = _ask(clf, table)
+    _check_new_to(run, table, clf.size)
+    preds, answers = _ask(clf, table, every=True)
     rejected = int((answers.call == 'rejected').sum())
     try: shift, point = fit_site(preds, sensitivity, confidence)
     except ValueError as e:
