@@ -116,8 +116,8 @@ def scan_xrays(
     for split in sorted(set(table.split) & {'train', 'test'}):
         found = table.label[table.split == split].unique()
         if len(found) == 1:
-            raise ValueError(f'{split} of {folder} has {found[0]} alone; an audit compares classes, '
-                             'so add X-rays of another, or leave that split out.')
+            raise ValueError(f'{split} of {folder} has {found[0]} alone; an audit compares '
+                             'classes, so add X-rays of another, or leave that split out.')
         readable = {row['finding'] for row in rows if row['split'] == split}
         if gone := set(table.label[table.split == split]) - readable:
             raise ValueError(f'{split} of {folder} has no readable X-ray of {sorted(gone)}; '

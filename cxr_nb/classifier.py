@@ -295,7 +295,7 @@ def _is_about(v):
     "Words about a run, in the dictionaries that are looked into"
     def maps(d, *keys):
         return isinstance(d, dict) and all(isinstance(d.get(k, {}), dict) for k in keys)
-    return maps(v, 'recipe', 'versions', 'data') and maps(v.get('data', {}), 'card')
+    return maps(v, 'recipe', 'versions', 'data', 'adapted') and maps(v.get('data', {}), 'card')
 
 def _is_point(v):
     return isinstance(v, dict) and {*v} <= _POINT and _is_number(v.get('threshold'), 0, 1)
@@ -375,8 +375,9 @@ def load_classifier(
                                 'name the folder of a finished run of cxr_train.')
     fields = _read_fields(file)
     if Path(run).is_dir() and 'adapted' in fields['about']:
-        raise ValueError(f"{file} was adapted to {fields['about']['adapted']['name']}; put the run's "
-                         'own classifier back, and name this file itself.')
+        place = fields['about']['adapted'].get('name', 'another place')
+        raise ValueError(f"{file} was adapted to {place}; put the run's own classifier back, "
+                         'and name this file itself.')
     with safe_open(file, 'pt') as f: tensors = {k: f.get_tensor(k) for k in f.keys()}
     _check_weights(fields, tensors, file)
     members = [_member(fields, tensors, i) for i in range(fields['members'])]

@@ -406,8 +406,8 @@ def cxr_predict(
     if maps: _write_maps(clf, answers, Path(maps), method, trust)
     unread = int(answers.ood_score.isna().sum())
     if unread:
-        raise ValueError(f'{unread} of {len(answers)} files could not be read, or are of another kind '
-                         'by their header; see the column why.')
+        raise ValueError(f'{unread} of {len(answers)} files could not be read, or are of another '
+                         'kind by their header; see the column why.')
 
 # %% ../nbs/98_commands.ipynb #f1090cbf
 def _exportable(run, file):

@@ -181,7 +181,8 @@ def _read_run(file):
                                 'or its predictions.csv.')
     try: table = pd.read_csv(file, dtype=str, keep_default_na=False)
     except pd.errors.ParserError as e:
-        raise ValueError(f'{file} is no table with commas any more ({e}); take another copy.') from e
+        raise ValueError(f'{file} is no table with commas any more ({e}); '
+                         'take another copy.') from e
     if lacks := {'split', 'file', 'patient', 'label'} - set(table):
         raise ValueError(f'{file} has no column {min(lacks)}; take another copy.')
     return table, file

@@ -144,7 +144,8 @@ def walkthrough_dls(
     paths = [*train.path, *valid.path]
     def opened(path): # what fastai cannot open, or would open in another way
         if is_dicom(path): return read_image(path).convert('RGB')
-        with Image.open(path) as im: as_ours = im.mode[0] not in 'IF' and im.getexif().get(274, 1) == 1
+        with Image.open(path) as im:
+            as_ours = im.mode[0] not in 'IF' and im.getexif().get(274, 1) == 1 # 274: turned
         return path if as_ours else read_image(path).convert('RGB')
     block = DataBlock((ImageBlock, CategoryBlock(vocab=dls.vocab)),
                       get_x=opened, get_y=dict(zip(table.path, table.label)).get,

@@ -123,7 +123,7 @@ def _read_table(folder, attrs):
                         encoding_errors='surrogateescape').drop(columns='pixels', errors='ignore')
     home = Path(attrs['folder'])
     paths = [home/f for f in table.file]
-    if not all(map(Path.is_file, paths)) and home.is_dir(): # names that are no text are written otherwise
+    if not all(map(Path.is_file, paths)) and home.is_dir(): # a name may be no text
         there = {printable(x.relative_to(home).as_posix()): x for x in find_xrays(home)[0]}
         paths = [there.get(f.removeprefix('./'), path) for f, path in zip(table.file, paths)]
     table = table.assign(positive=table.positive == 'True', path=paths)

@@ -101,8 +101,9 @@ def _check_new_to(run, table, size):
     own = pd.read_csv(file, dtype=str, keep_default_na=False) if file.is_file() else pd.DataFrame()
     if 'pixels' not in own: return # a classifier's file, or a run of before
     own = set(own.pixels[own.split != 'test'])
-    met = [path for i in range(0, len(table), 256) # at a time, for the memory
-           for path, square in zip(table.path[i:i+256], read_xrays(table.path[i:i+256], size))
+    paths = list(table.path)
+    met = [path for i in range(0, len(paths), 256) # at a time, for the memory
+           for path, square in zip(paths[i:i+256], read_xrays(paths[i:i+256], size))
            if not isinstance(square, str) and pixel_digest(square) in own]
     if met:
         raise ValueError(f"{counted(len(met), 'X-ray')} of {table.attrs['name']} had a part in "
