@@ -98,16 +98,19 @@ def _read_source(source, clf, by):
 def _check_new_to(run, table, size):
     "Raises `ValueError` for X-rays that the run was trained or chosen on, whatever their names"
     file = Path(run)/'table.csv'
-    own = pd.read_csv(file, dtype=str, keep_default_na=False) if file.is_file() else pd.DataFrame()
-    if 'pixels' not in own: return # a classifier's file, or a run of before
+    if not file.is_file(): return
+    own = pd.read_csv(file, dtype=str, keep_default_na=False, encoding_errors='surrogateescape')
+    if 'pixels' not in own: return # a run of before
     own = set(own.pixels[own.split != 'test'])
     paths = list(table.path)
-    met = [path for i in range(0, len(paths), 256) # at a time, for the memory
-           for path, square in zip(paths[i:i+256], read_xrays(paths[i:i+256], size))
-           if not isinstance(square, str) and pixel_digest(square) in own]
-    if met:
-        raise ValueError(f"{counted(len(met), 'X-ray')} of {table.attrs['name']} had a part in "
-                         f'training {run}, such as {met[0]}; leave out what is not new to it.')
+    squares = (square for i in range(0, len(paths), 256) # at a time, for the memory
+               for square in read_xrays(paths[i:i+256], size))
+    met = [not isinstance(square, str) and pixel_digest(square) in own for square in squares]
+    if not any(met): return
+    listed = Path(run)/'not_new.csv'
+    table[met][['file', 'patient']].to_csv(listed, index=False, errors='surrogateescape')
+    raise ValueError(f"{counted(sum(met), 'X-ray')} of {table.attrs['name']} had a part in "
+                     f'training {run}; leave out those that are listed in {listed}.')
 
 def _ask(clf, table, every=False):
     "Calibrated `Predictions` for the X-rays with logits, or for every one, and all answers"
