@@ -154,7 +154,7 @@ def report_external(
     source, # X-rays of another place: table of `read_dataset`, or what it takes; all splits count
     by=None, # Columns to split rates by; default: those it has of sex, view, age, site, machine
 ) -> dict: # The report, as in the run's record
-    "Ask a run about X-rays of another place; adds to record and card, writes answers and a picture"
+    "Ask a run about X-rays of another place, for record and card; `ValueError` for ones it has met"
     run = Path(run)
     clf = load_classifier(run)
     record = read_record(run)
