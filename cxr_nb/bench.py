@@ -195,6 +195,7 @@ def _vision_learner(rows, arch, size, bs, device, pretrained=False):
     block = DataBlock(
         (ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
         splitter=ColSplitter(), item_tfms=Resize(size), batch_tfms=aug_transforms())
+    rows = rows[rows.split.isin(['train', 'valid'])] # a splitter trains on all that is not valid
     dls = block.dataloaders(rows.assign(is_valid=rows.split == 'valid'), bs=bs, device=device)
     weights = {}
     if pretrained:

@@ -94,8 +94,11 @@ def _print_report(folder):
     figures = report['metrics']['test']['at the operating point']
     metrics = pd.DataFrame(figures).T.astype(float).round(3)
     rejected = report['rejected']['test']
+    alone = report['without input check'].items()
+    of_network = ', '.join(f"{rate} {v['value']:.3f}" for rate, v in alone)
     print(f"\nPositive: {report['positive']}. {report['note']}.\n"
-          f"{rejected} test X-rays rejected (counted as errors)\n\n{metrics.to_string()}\n")
+          f"Test X-rays rejected, and counted as errors: {rejected}; "
+          f"by the network alone {of_network}\n\n{metrics.to_string()}\n")
     for rate in ('sensitivity', 'specificity'):
         if metrics.value[rate] < .1:
             print(f'Nearly all X-rays get the same call ({rate} {metrics.value[rate]:.3f}); '
@@ -503,7 +506,7 @@ def cxr_bench(
     seeds:int=1,   # With a target: networks of each way
     out:str=None,  # New JSON file for the record; with a target, or one to go on with
 ):
-    "Time the walkthrough, vision_learner, a timm loop and cxr_nb side by side; some 15 minutes"
+    "Time the walkthrough, vision_learner, a timm loop and cxr_nb; 15 minutes, more with --target"
     _check_there(path, 'the folder that holds your X-rays')
     if out: _check_parent(out)
     if not target: _check_new(out)

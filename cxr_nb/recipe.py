@@ -11,7 +11,8 @@ from typing import Literal
 
 _RANGES = dict(size=(32, 2048), bs=(2, 4096), epochs=(0, 1000), lr=(1e-8, 10), body_lr=(0, 100),
                freeze_epochs=(0, 1000), wd=(0, 10), smoothing=(0, .99), mixup=(0, 10),
-               stretch=(1, 4), sharpness=(0, 100), valid_pct=(.01, .5))
+               stretch=(1, 4), sharpness=(0, 100), valid_pct=(.01, .5),
+               split_seed=(0, 1_000_000), seed=(0, 1_000_000))
 
 @dataclass(frozen=True)
 class Recipe:

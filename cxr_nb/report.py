@@ -16,7 +16,7 @@ from .files import atomic_write, check_share, counted
 from .dataset import class_name, positive_classes
 from .evaluate import OperatingPoint
 from .confidence import (decisions, error_blocks, metrics_table, plot_curves, plot_strata,
-                               read_predictions, strata_table, wrong_calls)
+                               rates_on_both_bases, read_predictions, strata_table, wrong_calls)
 from .threshold import apply_temperature, calibration_table, choice_interval, plot_reliability
 from .classifier import load_classifier, read_answers
 
@@ -26,6 +26,17 @@ def write_json(file, content):
     text = json.dumps(content, indent=1, allow_nan=False) + '\n'
     with atomic_write(file) as part: part.write_text(text, encoding='utf-8')
 
+_RENAMED = {
+    'wish': 'target_sensitivity', 'story': 'note', 'temperature_story': 'temperature_note',
+    'refused': 'rejected', 'positive refused': 'positive rejected',
+    'negative refused': 'negative rejected', 'worst_errors': 'wrong_calls', 'films': 'xrays'}
+
+def in_todays_words(
+    found, # Part of a record, perhaps of a version before 0.2
+) -> dict: # The same, with today's keys
+    "What reads a record as `object_hook` of `json.loads`"
+    return {_RENAMED.get(key, key): value for key, value in found.items()}
+
 def read_record(
     folder, # Folder of a finished run or series
 ) -> dict:  # Its metrics.json
@@ -33,9 +44,7 @@ def read_record(
     file = Path(folder)/'metrics.json'
     if not file.is_file():
         raise FileNotFoundError(f'{file} does not exist: the run did not finish; train it again.')
-    record = json.loads(file.read_text(encoding='utf-8'))
-    if 'wish' in record: record['target_sensitivity'] = record.pop('wish') # its name before 0.2
-    return record
+    return json.loads(file.read_text(encoding='utf-8'), object_hook=in_todays_words)
 
 # %% ../nbs/09_report.ipynb #c17f42cb
 CARD = dict(people='who they are: ages, sex, where from',
@@ -96,6 +105,7 @@ def _report(clf, preds, groups, sensitivity):
                for s, p in preds.items()}
     before = apply_temperature(test, 1/clf.temperature)
     calibration = calibration_table(before=before, after=test)
+    alone = rates_on_both_bases(test, clf.point)['network alone']
     chosen = clf.point.split == 'valid' # else nothing was chosen, and there is no luck of it
     choice = json_rows(choice_interval(preds['valid'], test, sensitivity)) if chosen else {}
     return dict(positive=class_name(clf.positive), temperature=round(clf.temperature, 4),
@@ -103,7 +113,8 @@ def _report(clf, preds, groups, sensitivity):
                 note=str(clf.point), rejected={s: int(p.rejected.sum()) for s, p in preds.items()},
                 test_calls=_count_calls(test, clf.point), test_patients=len(set(test.patients)),
                 metrics=metrics, choice=choice, calibration=json_rows(calibration),
-                subgroups=json_rows(groups), wrong_calls=_wrong_calls(test, clf.point))
+                subgroups=json_rows(groups), wrong_calls=_wrong_calls(test, clf.point),
+                **{'without input check': json_rows(alone)})
 
 # %% ../nbs/09_report.ipynb #15da735e
 def _save(figure, file):
@@ -149,12 +160,13 @@ def _interval(v): return '' if v['low'] is None else f"{v['low']:.3f} to {v['hig
 
 def _shown(v): return '-' if v is None else f'{v:.3f}' # such as the slope of separated classes
 
-def _metric_rows(metrics):
-    return '\n'.join(_row(k, _shown(v['value']), _interval(v))
+def _metric_rows(metrics, alone):
+    def of_network(k): return f"{_shown(alone[k]['value'])} ({_interval(alone[k])})"
+    return '\n'.join(_row(k, _shown(v['value']), _interval(v), of_network(k) if k in alone else '')
                      for k, v in metrics.items() if v['value'] is not None)
 
 def _subgroup_rows(groups):
-    return '\n'.join(_row(k, v.get('xrays', v.get('films')), v['patients'], _shown(v['value']),
+    return '\n'.join(_row(k, v['xrays'], v['patients'], _shown(v['value']),
                           _interval(v), v['note'])
                      for k, v in groups.items())
 
@@ -274,16 +286,17 @@ Before that, all log-odds are divided by a temperature of {report['temperature']
 The input check rejects X-rays that do not look like the training X-rays:
 {report['rejected']['valid']} of {data['valid']} in validation,
 {report['rejected']['test']} of {data['test']} in the test.
-**A rejected X-ray counts as an error** in sensitivity, specificity and accuracy.
+**A rejected X-ray counts as an error** in sensitivity, specificity and accuracy;
+*network alone* is without the input check.
 
 | test | classified {positive} | classified not {positive} | rejected |
 | --- | --- | --- | --- |
 {_matrix_rows(report['test_calls'], positive)}
 
 ## Test, at the operating point (95% intervals over patients)
-| metric | value | interval |
-| --- | --- | --- |
-{_metric_rows(internal)}
+| metric | value | interval | network alone |
+| --- | --- | --- | --- |
+{_metric_rows(internal, report.get('without input check', {}))}
 
 These intervals take the threshold as given.{luck}
 
