@@ -7,8 +7,8 @@ python nbs/records/record.py FOLDER --recipes faster --seeds 1 as much of it as 
 Results are read by the front page and lesson 97. What is read, written before the reading: of default and stronger the five seeds 42
 to 46 and their ensemble, of faster, whose seed changes nothing, and of walkthrough seed 42 alone, on the official test at the threshold
 that validation chose and at one half, and (but for walkthrough) on the 523 X-rays of NIH. Whatever comes of it is published. Their input
-checks were fitted anew once, after the check learnt more kinds, and the test read again with
-them; logits, temperatures and thresholds stayed equal to the bit.
+checks were fitted anew once, after the check learnt more kinds, and the test read again with them; logits, temperatures and thresholds
+stayed equal to the bit.
 """
 import argparse, json, shutil
 from dataclasses import replace
